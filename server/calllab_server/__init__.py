@@ -1,0 +1,1 @@
+"""The calllab service: accounts, WebSocket relay, TURN credentials and an embedded STUN/TURN server."""
