@@ -1,0 +1,33 @@
+"""The laboratory: a service, peers, calls, faults on purpose, and the recording of it all."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from calllab.lab.glare import GlareOutcome
+    from calllab.lab.lab import Lab, LabFault
+    from calllab.lab.lab_call import LabCall
+    from calllab.lab.peer import LabPeer
+    from calllab.lab.recorder import Recorder
+    from calllab.lab.recording import Recording
+
+__all__ = ["GlareOutcome", "Lab", "LabCall", "LabFault", "LabPeer", "Recorder", "Recording"]
+
+# Recordings are read without aiortc: each name loads only what it needs.
+_HOMES = {
+    "GlareOutcome": "glare",
+    "Lab": "lab",
+    "LabCall": "lab_call",
+    "LabFault": "lab",
+    "LabPeer": "peer",
+    "Recorder": "recorder",
+    "Recording": "recording",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'calllab.lab' has no attribute {name!r}")
+    return getattr(import_module(f"calllab.lab.{_HOMES[name]}"), name)
