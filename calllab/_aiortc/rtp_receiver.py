@@ -1,0 +1,309 @@
+"""The receiving half of a transceiver, around aiortc's RTCRtpReceiver."""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import time
+from collections.abc import Callable
+from typing import Any
+
+from aiortc.rtcrtpparameters import RTCRtpCodecParameters
+from aiortc.rtcrtpreceiver import NackGenerator, RTCRtpReceiver, TimestampMapper
+from aiortc.rtp import AnyRtcpPacket, RtcpByePacket, RtcpSrPacket, RtpPacket
+from av import AudioFrame, VideoFrame
+from av.frame import Frame
+
+from calllab._aiortc.codecs import CodecLike, ReceiveParametersLike, is_rtx, receive_parameters
+from calllab._aiortc.dtls import DtlsTransport
+from calllab._aiortc.inbound import InboundSnapshot, InboundStream, ReceiverSnapshot
+from calllab._aiortc.insides import inside, set_inside
+from calllab._aiortc.jitter import JitterCounters, PatientJitterBuffer, uint16_after
+from calllab._aiortc.rtp_counters import RtpHeader
+from calllab._aiortc.tracks import Kind, RemoteTrack
+
+__all__ = ["RtpReceiver"]
+
+_SOURCE_AGE_S = 10.0
+# SSRCs of one receiver that are counted; an honest peer uses a handful in the longest call.
+_MAX_STREAMS = 64
+# Encoded frames that wait for the decoder; more means that the processor cannot keep up.
+_MAX_UNDECODED = {"audio": 150, "video": 60}
+
+
+class _DecoderQueue(queue.Queue[Any]):
+    """Encoded frames on their way to the decoder thread (rtcrtpreceiver.py:63), with a clock at its exit.
+
+    The thread comes back for the next frame when it has decoded the one before, so that the time between is
+    what decoding took.
+    """
+
+    def __init__(self, on_decoded: Callable[[float, bool], None]) -> None:
+        super().__init__()
+        self._on_decoded = on_decoded
+        self._began: float | None = None
+        self._is_key = False
+
+    def get(self, block: bool = True, timeout: float | None = None) -> Any:
+        """Take the next frame; called by the decoder thread alone."""
+        if self._began is not None:
+            self._on_decoded(time.perf_counter() - self._began, self._is_key)
+            self._began = None
+        item = super().get(block, timeout)
+        if item is not None:
+            self._is_key = getattr(item[1], "is_key", False)
+            self._began = time.perf_counter()
+        return item
+
+    def discard(self) -> int:
+        """Throw away what waits; returns how much."""
+        count = 0
+        while True:
+            try:
+                super().get(block=False)
+            except queue.Empty:
+                return count
+            count += 1
+
+
+class _Receiver(RTCRtpReceiver):
+    """aiortc's receiver with a better jitter buffer, and with taps."""
+
+    def __init__(self, kind: Kind, dtls: DtlsTransport, owner: RtpReceiver) -> None:
+        super().__init__(kind, dtls.inner)
+        self._owner = owner
+        self._decoder_queue = _DecoderQueue(owner.frame_decoded)
+        # The thread takes its queue when it starts (rtcrtpreceiver.py:413), later than this.
+        set_inside(self, RTCRtpReceiver, "__decoder_queue", self._decoder_queue)
+        self._kind = kind
+        self._buffer: PatientJitterBuffer
+        self.begin_stream(JitterCounters())
+
+    def begin_stream(self, counters: JitterCounters) -> None:
+        """Forget the sequence numbers and timestamps of another SSRC; count in ``counters`` from now on."""
+        self._buffer = PatientJitterBuffer(
+            counters,
+            video=self._kind == "video",
+            clock=asyncio.get_running_loop().time,
+            codec_name=lambda: "" if (codec := self._media_codec()) is None else codec.name,
+        )
+        set_inside(self, RTCRtpReceiver, "__jitter_buffer", self._buffer)
+        set_inside(self, RTCRtpReceiver, "__timestamp_mapper", TimestampMapper())
+        if self._kind == "video":
+            set_inside(self, RTCRtpReceiver, "__nack_generator", NackGenerator())
+
+    def _media_codec(self) -> RTCRtpCodecParameters | None:
+        """Return the codec of the latest media packet."""
+        codecs: dict[int, RTCRtpCodecParameters] = inside(self, RTCRtpReceiver, "__codecs")
+        return codecs.get(self._owner.payload_type) if self._owner.payload_type is not None else None
+
+    async def _handle_rtp_packet(self, packet: RtpPacket, arrival_time_ms: int) -> None:
+        codec = inside(self, RTCRtpReceiver, "__codecs").get(packet.payload_type)
+        if not self._enabled or codec is None:
+            return
+        self._owner.packet_received(packet)
+        await super()._handle_rtp_packet(packet, arrival_time_ms)
+        self._work_off_backlog()
+
+    def _work_off_backlog(self) -> None:
+        buffer = self._buffer
+        if self._kind == "video" and buffer.origin is not None:
+            # What is skipped need not be sent again.
+            missing = inside(self, RTCRtpReceiver, "__nack_generator").missing
+            missing -= {sequence for sequence in missing if uint16_after(buffer.origin, sequence)}
+        codec = self._media_codec()
+        if codec is None or inside(self, RTCRtpReceiver, "__decoder_thread") is None:
+            return
+        while (frame := buffer.next_frame()) is not None:
+            frame.timestamp = inside(self, RTCRtpReceiver, "__timestamp_mapper").map(frame.timestamp)
+            self._decoder_queue.put((codec, frame))
+        if self._decoder_queue.qsize() > _MAX_UNDECODED[self._kind]:
+            self._owner.frames_discarded(self._decoder_queue.discard())
+            buffer.require_keyframe()
+
+    async def _handle_rtcp_packet(self, packet: AnyRtcpPacket) -> None:
+        if isinstance(packet, RtcpByePacket):
+            # aiortc ends the track (rtcrtpreceiver.py:469); but the stream may come back, and W3C only mutes.
+            self._owner.track.set_muted(True)
+            return
+        if isinstance(packet, RtcpSrPacket):
+            self._owner.report_received(packet)
+        await super()._handle_rtcp_packet(packet)
+
+    async def _send_rtcp_nack(self, media_ssrc: int, lost: list[int]) -> None:
+        self._owner.asked(media_ssrc, nack=True)
+        await super()._send_rtcp_nack(media_ssrc, lost)
+
+    async def _send_rtcp_pli(self, media_ssrc: int) -> None:
+        self._owner.asked(media_ssrc, nack=False)
+        await super()._send_rtcp_pli(media_ssrc)
+
+    def _handle_disconnect(self) -> None:
+        self._decoder_queue.discard()
+        super()._handle_disconnect()
+
+    async def stop(self) -> None:
+        # aiortc joins the decoder thread on the event loop (rtcrtpreceiver.py:650): leave it nothing to do.
+        self._decoder_queue.discard()
+        await super().stop()
+
+
+class RtpReceiver:
+    """Receives the streams of one transceiver into one track.
+
+    ``rtcp_ssrc`` is the SSRC under which feedback is sent: that of the transceiver's sender.
+    """
+
+    def __init__(self, dtls: DtlsTransport, kind: Kind, *, rtcp_ssrc: int) -> None:
+        self.kind: Kind = kind
+        self.track = RemoteTrack(kind, self._frame_shown)
+        self.payload_type: int | None = None
+        """Of the media in the latest packet."""
+        self._dtls = dtls
+        self._loop = asyncio.get_running_loop()
+        self._codecs: dict[int, CodecLike] = {}
+        self._mid: str | None = None
+        self._streams: dict[int, InboundStream] = {}
+        self._current: InboundStream | None = None
+        self._started = self._stopped = False
+        self._inner = _Receiver(kind, dtls, self)
+        self._inner._enabled = False
+        self._inner._track = self.track
+        self._inner._set_rtcp_ssrc(rtcp_ssrc)
+
+    @property
+    def inner(self) -> RTCRtpReceiver:
+        """aiortc's own receiver: for this room alone."""
+        return self._inner
+
+    def set_track_id(self, track_id: str) -> None:
+        """Give the track the identifier that the peer signalled."""
+        self.track.set_id(track_id)
+
+    def set_active(self, active: bool) -> None:
+        """Follow the negotiated direction; an inactive track is muted."""
+        self._inner._enabled = active and not self._stopped
+        if not active:
+            self.track.set_muted(True)
+
+    async def configure(self, parameters: ReceiveParametersLike) -> None:
+        """Start to receive, or learn of more codecs, extensions and streams.
+
+        Raises RuntimeError after :meth:`stop`.
+        """
+        if self._stopped:
+            raise RuntimeError("this RTP receiver was stopped for good")
+        converted = receive_parameters(parameters)
+        self._mid = parameters.mid
+        self._codecs.update({codec.payload_type: codec for codec in parameters.codecs})
+        inner = self._inner
+        if not self._started:
+            self._started = True
+            await inner.receive(converted)
+            return
+        # receive() works once (rtcrtpreceiver.py:398): what it does with the parameters is done again.
+        inside(inner, RTCRtpReceiver, "__codecs").update(
+            {codec.payloadType: codec for codec in converted.codecs}
+        )
+        for encoding in converted.encodings:
+            if encoding.rtx is not None:
+                inside(inner, RTCRtpReceiver, "__rtx_ssrc")[encoding.rtx.ssrc] = encoding.ssrc
+        self._dtls.inner._register_rtp_receiver(inner, converted)
+
+    async def stop(self) -> None:
+        """Stop for good and end the track. Idempotent."""
+        if self._stopped:
+            return
+        self._stopped = True
+        self._inner._enabled = False
+        await self._inner.stop()
+        self.track.end()
+
+    def synchronization_sources(self) -> list[tuple[int, float]]:
+        """Return the SSRCs heard in the last ten seconds, with the Unix time of the latest packet."""
+        now, wall = self._loop.time(), time.time()
+        ages = [
+            (s.ssrc, now - s.media.last_at) for s in self._streams.values() if s.media.last_at is not None
+        ]
+        return [(ssrc, wall - age) for ssrc, age in ages if age < _SOURCE_AGE_S]
+
+    def statistics(self) -> ReceiverSnapshot:
+        """Return the counters as they stand; changes nothing."""
+        # Never StreamStatistics.fraction_lost: reading it changes the next report (rtcrtpreceiver.py:185).
+        reception = inside(self._inner, RTCRtpReceiver, "__remote_streams")
+        now = self._loop.time()
+        streams: list[InboundSnapshot] = []
+        for stream in self._streams.values():
+            taken = stream.snapshot(now, time.time(), reception.get(stream.ssrc), self.track)
+            if taken is not None:
+                streams.append(taken)
+        return ReceiverSnapshot(self.kind, self._mid, self.track.id, tuple(streams))
+
+    # Taps
+
+    def packet_received(self, packet: RtpPacket) -> None:
+        """Count a packet that aiortc is going to take."""
+        now = self._loop.time()
+        ours = self._codecs.get(packet.payload_type)
+        if ours is None:
+            return
+        header = RtpHeader(
+            packet.ssrc,
+            packet.sequence_number,
+            bool(packet.marker),
+            self._dtls.inner.rtp_packet_bytes - len(packet.payload),
+            len(packet.payload),
+        )
+        if is_rtx(ours):
+            media_ssrc = inside(self._inner, RTCRtpReceiver, "__rtx_ssrc").get(packet.ssrc)
+            stream = self._streams.get(media_ssrc) if media_ssrc is not None else None
+            if stream is not None:
+                stream.rtx_ssrc = packet.ssrc
+                stream.rtx.add(header, now)
+            return
+        stream = self._streams.get(packet.ssrc)
+        if stream is None:
+            if len(self._streams) >= _MAX_STREAMS:
+                return
+            stream = self._streams[packet.ssrc] = InboundStream(packet.ssrc)
+        if stream is not self._current:
+            self._current = stream
+            self._inner.begin_stream(stream.buffer)
+        stream.codec = ours
+        stream.media.add(header, now)
+        self.payload_type = packet.payload_type
+        self.track.set_muted(False)
+
+    def report_received(self, packet: RtcpSrPacket) -> None:
+        """Take what the peer says of a stream that it sends."""
+        stream = self._streams.get(packet.ssrc)
+        if stream is not None:
+            stream.take_report(packet, time.time())
+
+    def asked(self, media_ssrc: int, *, nack: bool) -> None:
+        """Count feedback that is being sent."""
+        stream = self._streams.get(media_ssrc)
+        if stream is not None:
+            stream.nacks += nack
+            stream.plis += not nack
+
+    def frames_discarded(self, count: int) -> None:
+        """Count encoded frames that the decoder did not get to."""
+        if self._current is not None:
+            self._current.frames_undecoded += count
+
+    def frame_decoded(self, took_s: float, is_key: bool) -> None:
+        """Take the time that the decoder took; called in its thread."""
+        stream = self._current
+        if stream is not None and not inside(self._inner, RTCRtpReceiver, "__decoder_error").is_set():
+            stream.decode_time_s += took_s
+            stream.key_frames_decoded += is_key
+
+    def _frame_shown(self, frame: Frame) -> None:
+        stream = self._current
+        if stream is None:
+            return
+        if isinstance(frame, AudioFrame):
+            stream.take_audio(frame)
+        elif isinstance(frame, VideoFrame):
+            stream.take_video(frame.width, frame.height, self._loop.time())

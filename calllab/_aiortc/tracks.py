@@ -1,0 +1,113 @@
+"""Media tracks: aiortc's base classes, and the track that carries what a peer sends."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any, Literal
+
+from aiortc.contrib.media import MediaPlayer
+from aiortc.mediastreams import AudioStreamTrack, MediaStreamError, MediaStreamTrack, VideoStreamTrack
+from aiortc.rtcrtpreceiver import RemoteStreamTrack
+from av.frame import Frame
+
+__all__ = [
+    "AudioStreamTrack",
+    "Kind",
+    "MediaPlayer",
+    "MediaStreamError",
+    "MediaStreamTrack",
+    "RemoteStreamTrack",
+    "RemoteTrack",
+    "VideoStreamTrack",
+]
+
+Kind = Literal["audio", "video"]
+
+logger = logging.getLogger(__name__)
+
+# How many decoded frames wait for a reader: 2 s of audio, 1 s of video.
+_MAX_WAITING = {"audio": 100, "video": 30}
+
+
+class FrameQueue(asyncio.Queue[Frame | None]):
+    """Decoded frames on their way to the reader of a track; None marks the end.
+
+    The decoder thread puts without regard to whether anybody reads (rtcrtpreceiver.py:103), so the queue is
+    bounded: the oldest frame gives way, as with a renderer that is late.
+    """
+
+    def __init__(self, limit: int, on_frame: Callable[[Frame], None]) -> None:
+        super().__init__()
+        self._limit = limit
+        self._on_frame = on_frame
+        self.dropped = 0
+
+    async def put(self, item: Frame | None) -> None:
+        """Add a frame; never waits."""
+        if item is not None:
+            self._on_frame(item)
+            while self.qsize() >= self._limit:
+                self.get_nowait()
+                self.dropped += 1
+        self.put_nowait(item)
+
+
+class RemoteTrack(RemoteStreamTrack):
+    """The track of an RTP receiver (W3C mediacapture MediaStreamTrack, remote source).
+
+    It emits ``mute`` and ``unmute`` when ``muted`` changes, and ``ended`` once.
+    """
+
+    def __init__(self, kind: Kind, on_frame: Callable[[Frame], None]) -> None:
+        super().__init__(kind)
+        self._frames = FrameQueue(_MAX_WAITING[kind], on_frame)
+        # The decoder thread puts what it decodes here (rtcrtpreceiver.py:103).
+        self._queue = self._frames
+        self._muted = True
+        self.read = False
+        """Whether anybody ever asked for a frame."""
+
+    @property
+    def muted(self) -> bool:
+        """Whether the peer sends nothing to it."""
+        return self._muted
+
+    @property
+    def frames_unread(self) -> int:
+        """How many decoded frames gave way to newer ones before they were read."""
+        return self._frames.dropped
+
+    def emit(self, event: str, *args: Any, **kwargs: Any) -> bool:
+        """Call the handlers of an event; what they raise is logged.
+
+        Else an application's handler of ``unmute`` would raise into the task that reads all packets, and end
+        the DTLS session (rtcdtlstransport.py:527).
+        """
+        try:
+            return super().emit(event, *args, **kwargs)
+        except Exception:
+            logger.exception("a handler of the track event %r raised", event)
+            return True
+
+    def set_muted(self, muted: bool) -> None:
+        """Change ``muted`` and say so, unless the track has ended."""
+        if muted != self._muted and self.readyState == "live":
+            self._muted = muted
+            self.emit("mute" if muted else "unmute")
+
+    def set_id(self, track_id: str) -> None:
+        """Take the identifier that the peer signalled for it."""
+        self._id = track_id
+
+    def end(self) -> None:
+        """End it for good: a waiting reader gets MediaStreamError."""
+        if self.readyState == "live":
+            self.stop()
+        self._frames.put_nowait(None)
+
+    async def recv(self) -> Any:
+        """Receive the next frame; raise MediaStreamError once the track has ended."""
+        self.read = True
+        return await super().recv()

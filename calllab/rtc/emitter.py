@@ -1,0 +1,98 @@
+"""Events whose handlers cannot harm whoever emits them."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, TypeAlias, overload
+
+__all__ = ["Emitter", "Handler"]
+
+logger = logging.getLogger(__name__)
+
+Handler: TypeAlias = Callable[..., Awaitable[None] | None]
+
+
+class Emitter:
+    """Calls handlers by event name.
+
+    A handler may be a function, called before :meth:`emit` returns, or a coroutine function, run as a task
+    that the emitter owns.  What a handler raises is logged and goes no further: it must not fail the
+    operation that caused the event.
+    """
+
+    def __init__(self) -> None:
+        self._handlers: dict[str, list[tuple[Handler, bool]]] = {}
+        self._handler_tasks: set[asyncio.Task[None]] = set()
+
+    @overload
+    def on(self, event: str, handler: Handler) -> Handler: ...
+
+    @overload
+    def on(self, event: str) -> Callable[[Handler], Handler]: ...
+
+    def on(self, event: str, handler: Handler | None = None) -> Handler | Callable[[Handler], Handler]:
+        """Call ``handler`` for each event of this name; without a handler, return a decorator."""
+        if handler is None:
+            return lambda decorated: self.on(event, decorated)
+        self._handlers.setdefault(event, []).append((handler, False))
+        return handler
+
+    def once(self, event: str, handler: Handler) -> Handler:
+        """Call ``handler`` for the next event of this name only."""
+        self._handlers.setdefault(event, []).append((handler, True))
+        return handler
+
+    def remove_listener(self, event: str, handler: Handler) -> None:
+        """Stop calling ``handler``; one that is not registered is no error."""
+        handlers = self._handlers.get(event, [])
+        self._handlers[event] = [entry for entry in handlers if entry[0] != handler]
+
+    def remove_all_listeners(self, event: str | None = None) -> None:
+        """Stop calling all handlers of ``event``, or of every event."""
+        if event is None:
+            self._handlers.clear()
+        else:
+            self._handlers.pop(event, None)
+
+    def emit(self, event: str, *arguments: Any) -> bool:
+        """Call the handlers of ``event`` in the order of their registration; return whether there was one."""
+        entries = list(self._handlers.get(event, ()))
+        for handler, once in entries:
+            if once:
+                self.remove_listener(event, handler)
+            try:
+                result = handler(*arguments)
+            except Exception:
+                logger.exception("a handler of %r failed", event)
+                continue
+            if inspect.isawaitable(result):
+                self._own(event, result)
+        return bool(entries)
+
+    async def cancel_handlers(self) -> None:
+        """Cancel the coroutine handlers that still run, except the one that calls this, and wait for them."""
+        tasks = self._handler_tasks - {asyncio.current_task()}
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _own(self, event: str, awaitable: Awaitable[None]) -> None:
+        task = asyncio.get_running_loop().create_task(_awaited(awaitable), name=f"handler of {event}")
+        self._handler_tasks.add(task)
+
+        def done(task: asyncio.Task[None]) -> None:
+            self._handler_tasks.discard(task)
+            if not task.cancelled() and (error := task.exception()) is not None:
+                logger.error("a handler of %r failed", event, exc_info=error)
+
+        task.add_done_callback(done)
+
+
+def _awaited(awaitable: Awaitable[None]) -> Coroutine[Any, Any, None]:
+    async def wait() -> None:
+        await awaitable
+
+    return wait()

@@ -1,0 +1,308 @@
+"""One change of a JSEP agent's state, with the actions that go with it."""
+
+from __future__ import annotations
+
+import random
+import uuid
+from dataclasses import replace
+from typing import Final
+
+from calllab.rtc.actions import (
+    Action,
+    AddRemoteCandidate,
+    AddRemoteTrack,
+    ConfigureMedia,
+    CreateTransceiver,
+    DiscardIce,
+    PrepareIce,
+    RemoveRemoteTrack,
+    SetRemoteStreams,
+    StartTransport,
+    StopTransceiver,
+)
+from calllab.rtc.jsep_state import (
+    DATA,
+    Applied,
+    IceCandidates,
+    JsepState,
+    Negotiated,
+    Proposal,
+    Stable,
+    TransceiverState,
+)
+from calllab.rtc.parameters import Direction, IceCredentials, Kind, receives, sends
+from calllab.rtc.sdp import MediaSection
+
+__all__ = ["Transaction"]
+
+# Candidates that come late for a generation that is gone are expected; older ufrags than these are forgotten.
+_REMEMBERED_GENERATIONS: Final = 32
+
+
+class Transaction:
+    """A draft of the next state; nothing is visible before the core takes ``state`` over."""
+
+    def __init__(self, state: JsepState, entropy: random.Random) -> None:
+        self.state = state
+        self.actions: list[Action] = []
+        self._entropy = entropy
+
+    def create_transceiver(
+        self,
+        kind: Kind,
+        direction: Direction,
+        *,
+        track_id: str | None = None,
+        stream_ids: tuple[str, ...] = (),
+        by_add_track: bool = False,
+        by_remote: bool = False,
+    ) -> TransceiverState:
+        """Add a transceiver at the end of the set."""
+        used = {ssrc for t in self.state.transceivers for ssrc in (t.ssrc, t.rtx_ssrc)} | {0}
+        ssrcs: list[int] = []
+        while len(ssrcs) < 2:
+            ssrc = self._entropy.getrandbits(32)
+            if ssrc not in used:
+                used.add(ssrc)
+                ssrcs.append(ssrc)
+        transceiver = TransceiverState(
+            id=self.state.next_id,
+            kind=kind,
+            direction=direction,
+            ssrc=ssrcs[0],
+            rtx_ssrc=ssrcs[1],
+            track_id=track_id or str(uuid.UUID(int=self._entropy.getrandbits(128), version=4)),
+            stream_ids=tuple(dict.fromkeys(stream_ids)),
+            has_track=track_id is not None,
+            by_add_track=by_add_track,
+            by_remote=by_remote,
+        )
+        self.state = replace(
+            self.state,
+            transceivers=(*self.state.transceivers, transceiver),
+            next_id=transceiver.id + 1,
+        )
+        if by_remote:
+            self.actions.append(CreateTransceiver(transceiver.id))
+        return transceiver
+
+    def put(self, transceiver: TransceiverState) -> None:
+        """Replace a transceiver by its next state."""
+        self.state = self.state.with_transceiver(transceiver)
+
+    def stop(self, transceiver: TransceiverState) -> None:
+        """Stop a transceiver for good ("stop the RTCRtpTransceiver"); no rollback undoes it."""
+        if transceiver.stopped:
+            return
+        self.put(
+            replace(
+                transceiver,
+                direction="inactive",
+                stopping=True,
+                stopped=True,
+                negotiated=replace(
+                    transceiver.negotiated, current_direction=None, fired_direction=None, remote_stream_ids=()
+                ),
+            )
+        )
+        self.actions.append(StopTransceiver(transceiver.id))
+
+    def remove(self, transceiver: TransceiverState) -> None:
+        """Take a stopped transceiver out of the set; a description created with it cannot be set any more."""
+        self.stop(transceiver)
+        self.state = replace(
+            self.state,
+            transceivers=tuple(t for t in self.state.transceivers if t.id != transceiver.id),
+            created_offer=None,
+            created_answer=None,
+        )
+
+    def remember_stable(self) -> None:
+        """Keep what is negotiated, so that a rollback can put it back."""
+        if self.state.stable is None:
+            negotiated = tuple((t.id, t.negotiated) for t in self.state.transceivers)
+            self.state = replace(self.state, stable=Stable(self.state.session, negotiated))
+
+    def receive_track(
+        self, transceiver: TransceiverState, direction: Direction, section: MediaSection
+    ) -> TransceiverState:
+        """Follow the peer's direction, seen from here (webrtc-pc 4.4.1.5, "process remote tracks")."""
+        before = transceiver.negotiated
+        streams = section.stream_ids if receives(direction) else ()
+        after = replace(before, fired_direction=direction, remote_stream_ids=streams)
+        if receives(direction):
+            after = replace(
+                after,
+                encodings=section.encodings or before.encodings,
+                remote_cname=section.cname or before.remote_cname,
+            )
+        self._announce(transceiver.id, before, after, section.track_id)
+        transceiver = replace(transceiver, negotiated=after)
+        self.put(transceiver)
+        return transceiver
+
+    def settle_direction(self, transceiver: TransceiverState, negotiated: Negotiated) -> None:
+        """Take over what an answer of ours makes of a transceiver."""
+        direction = negotiated.current_direction
+        after = replace(negotiated, fired_direction=direction)
+        if not receives(direction):
+            after = replace(after, remote_stream_ids=())
+        self._announce(transceiver.id, transceiver.negotiated, after, None)
+        self.put(replace(transceiver, negotiated=after, has_sent=transceiver.has_sent or sends(direction)))
+
+    def _announce(self, id_: int, before: Negotiated, after: Negotiated, track_id: str | None) -> None:
+        if after.remote_stream_ids != before.remote_stream_ids:
+            self.actions.append(SetRemoteStreams(id_, after.remote_stream_ids))
+        was, is_ = receives(before.fired_direction), receives(after.fired_direction)
+        if is_ and not was:
+            self.actions.append(AddRemoteTrack(id_, track_id))
+        elif was and not is_:
+            self.actions.append(RemoveRemoteTrack(id_))
+
+    def learn_candidates(self, section: MediaSection) -> None:
+        """Take the candidates that stand in a description (only in the section whose transport is used)."""
+        if section.ice is None:
+            return
+        self.know_generation(section.ice.ufrag)
+        for candidate in section.candidates:
+            self.add_remote_candidate(section.ice.ufrag, candidate)
+        # Who cannot trickle has said all with the description.
+        if section.end_of_candidates or ("trickle" not in section.ice_options and section.candidates):
+            self.add_remote_candidate(section.ice.ufrag, None)
+
+    def know_generation(self, ufrag: str) -> IceCandidates:
+        """Return what is known of a remote generation, beginning a new entry if it is new."""
+        entries = self.state.remote_candidates
+        if (found := next((entry for entry in entries if entry.ufrag == ufrag), None)) is not None:
+            return found
+        created = IceCandidates(ufrag)
+        self.state = replace(self.state, remote_candidates=(*entries, created)[-_REMEMBERED_GENERATIONS:])
+        return created
+
+    def add_remote_candidate(self, ufrag: str, candidate: str | None) -> None:
+        """Keep a candidate, and hand it on if its generation is connecting already."""
+        known = self.know_generation(ufrag)
+        if candidate is None:
+            updated = replace(known, complete=True)
+        elif candidate in known.candidates:
+            return
+        else:
+            updated = replace(known, candidates=(*known.candidates, candidate))
+        if updated == known:
+            return
+        self.state = replace(
+            self.state,
+            remote_candidates=tuple(
+                updated if entry.ufrag == ufrag else entry for entry in self.state.remote_candidates
+            ),
+        )
+        if self.state.started is not None and self.state.started[1].ufrag == ufrag:
+            self.actions.append(AddRemoteCandidate(ufrag, candidate))
+
+    def propose_ice(self, offerer: bool, pending_before: IceCredentials | None) -> None:
+        """Gather for a description of ours if it has new credentials."""
+        stable = self.state.stable.session.local_ice if self.state.stable is not None else None
+        now = self.state.session.local_ice
+        if now == pending_before:
+            return
+        if pending_before is not None and pending_before != stable:
+            self.actions.append(DiscardIce(pending_before))
+        if now is not None and now != stable:
+            self.actions.append(PrepareIce(now, offerer))
+
+    def apply_local(self, proposal: Proposal) -> None:
+        """Take over the session of a created description."""
+        self.state = replace(self.state, session=proposal.session)
+
+    def conclude(self, current_local: Applied, current_remote: Applied) -> None:
+        """Offer and answer are complete: everything negotiated is in force."""
+        state = self.state
+        # webrtc-pc 4.4.1.4: what counts is which credentials the description has; one without any accepted
+        # section has none, so that there is nothing left to restart.
+        present = {section.ice for section in current_local.session.media}
+        replaced = not present & state.ice_to_replace
+        self.state = replace(
+            state,
+            signaling="stable",
+            stable=None,
+            current_local=current_local,
+            current_remote=current_remote,
+            pending_local=None,
+            pending_remote=None,
+            created_offer=None,
+            created_answer=None,
+            ice_to_replace=frozenset() if replaced else state.ice_to_replace,
+        )
+        self._drop_rejected()
+        self.start()
+
+    def start(self) -> None:
+        """Connect what is agreed on, and make the media follow."""
+        session = self.state.session
+        local, remote, role = session.local_ice, session.remote_ice, session.dtls_role
+        if local is not None and remote is not None and role is not None:
+            if self.state.started != (local, remote):
+                self.state = replace(self.state, started=(local, remote))
+                known = self.know_generation(remote.ufrag)
+                self.actions.append(
+                    StartTransport(
+                        local=local,
+                        remote=remote,
+                        remote_lite=session.remote_ice_lite,
+                        candidates=(*known.candidates, None) if known.complete else known.candidates,
+                        dtls_client=role == "client",
+                        fingerprints=session.remote_fingerprints,
+                    )
+                )
+            self.actions.append(ConfigureMedia())
+
+    def _drop_rejected(self) -> None:
+        lines = list(self.state.session.lines)
+        for index, line in enumerate(lines):
+            if not line.rejected:
+                continue
+            if isinstance(line.owner, int) and (t := self.state.transceiver(line.owner)) is not None:
+                self.remove(t)
+            lines[index] = replace(line, owner=None)
+        self.state = replace(self.state, session=replace(self.state.session, lines=tuple(lines)))
+
+    def restore_stable(self) -> None:
+        """Put back what was negotiated when the state was last stable (webrtc-pc 4.4.1.5, rollback)."""
+        state = self.state
+        if state.stable is None:
+            return
+        remote_offer = state.pending_remote is not None
+        for transceiver in state.transceivers:
+            before = state.stable.of(transceiver.id)
+            if before is None and remote_offer and transceiver.by_remote and not transceiver.by_add_track:
+                self.remove(transceiver)
+            elif not transceiver.stopped:
+                self._restore(transceiver, before or Negotiated())
+        pending_ice, stable_ice = state.session.local_ice, state.stable.session.local_ice
+        if pending_ice is not None and pending_ice != stable_ice:
+            self.actions.append(DiscardIce(pending_ice))
+        self.state = replace(
+            self.state,
+            signaling="stable",
+            session=state.stable.session,
+            stable=None,
+            pending_local=None,
+            pending_remote=None,
+            created_offer=None,
+            created_answer=None,
+        )
+
+    def _restore(self, transceiver: TransceiverState, before: Negotiated) -> None:
+        now = transceiver.negotiated
+        if receives(now.fired_direction) and not receives(before.fired_direction):
+            self.actions.append(RemoveRemoteTrack(transceiver.id))
+        if now.remote_stream_ids != before.remote_stream_ids:
+            self.actions.append(SetRemoteStreams(transceiver.id, before.remote_stream_ids))
+        transceiver = replace(transceiver, negotiated=before)
+        self.put(transceiver)
+        if transceiver.stopping and before.mid is None:
+            self.remove(transceiver)
+
+    def data_is_negotiated(self) -> bool:
+        """Whether an accepted m-line carries data channels."""
+        return any(line.owner == DATA and not line.rejected for line in self.state.session.lines)

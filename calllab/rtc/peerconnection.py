@@ -1,0 +1,424 @@
+"""RTCPeerConnection (W3C webrtc-pc section 4.4)."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Mapping, Sequence
+from dataclasses import replace
+from types import TracebackType
+from typing import Any, Self, cast, get_args
+
+from calllab._aiortc import DatagramInterface, MediaStreamTrack
+from calllab.rtc.configuration import RTCConfiguration
+from calllab.rtc.datachannel import RTCDataChannel, check_data_channel
+from calllab.rtc.description import RTCIceCandidate, RTCSessionDescription
+from calllab.rtc.emitter import Emitter
+from calllab.rtc.errors import (
+    InvalidAccessError,
+    InvalidModificationError,
+    InvalidStateError,
+    NotSupportedError,
+    OperationError,
+)
+from calllab.rtc.jsep_state import Applied
+from calllab.rtc.mediastream import MediaStream
+from calllab.rtc.parameters import Direction, Kind
+from calllab.rtc.receiver import RTCRtpReceiver
+from calllab.rtc.sender import RTCRtpSender
+from calllab.rtc.session import PeerSession
+from calllab.rtc.states import PeerConnectionState
+from calllab.rtc.statistics import RTCStatsReport
+from calllab.rtc.transceiver import RTCRtpTransceiver
+from calllab.rtc.transports import RTCSctpTransport
+
+__all__ = ["RTCPeerConnection"]
+
+
+class RTCPeerConnection(Emitter):
+    """One end of a WebRTC connection, in the shape of the browser's.
+
+    Events (:meth:`on`): ``negotiationneeded``, ``icecandidate`` (an RTCIceCandidate; None when gathering is
+    complete), ``icecandidateerror``, ``signalingstatechange``, ``icegatheringstatechange``,
+    ``iceconnectionstatechange``, ``connectionstatechange``, ``track`` (track, receiver, transceiver,
+    streams), ``datachannel`` (channel), and one of ours: ``rollback`` (whether it was implicit).  A handler
+    sees the state already changed.
+
+    Needs a running event loop.  ``interface`` is the network interface that all datagrams pass (None: the
+    host's sockets); ``entropy`` is the source of everything random (None: the operating system's).
+    """
+
+    def __init__(
+        self,
+        configuration: RTCConfiguration | None = None,
+        *,
+        interface: DatagramInterface | None = None,
+        entropy: random.Random | None = None,
+    ) -> None:
+        super().__init__()
+        self._configuration = configuration or RTCConfiguration()
+        self._configuration.validate()
+        self._session = PeerSession(self, self._configuration, interface, entropy)
+        self._shown: dict[Applied, RTCSessionDescription] = {}
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    # State
+
+    @property
+    def signalingState(self) -> str:
+        """The W3C RTCSignalingState."""
+        return "closed" if self._session.closed else self._session.core.signaling_state
+
+    @property
+    def iceGatheringState(self) -> str:
+        """``new``, ``gathering`` or ``complete``."""
+        return self._session.gathering_state
+
+    @property
+    def iceConnectionState(self) -> str:
+        """The W3C RTCIceConnectionState."""
+        return self._session.ice_state
+
+    @property
+    def connectionState(self) -> PeerConnectionState:
+        """The W3C RTCPeerConnectionState."""
+        return self._session.connection_state
+
+    @property
+    def negotiationIsNeeded(self) -> bool:
+        """Whether an offer would change something (ours; the result of webrtc-pc section 4.7.3's check)."""
+        return not self._session.closed and self._session.core.negotiation_needed()
+
+    @property
+    def canTrickleIceCandidates(self) -> bool | None:
+        """Whether the peer takes candidates after its description; None before it has said."""
+        state = self._session.core.state
+        applied = state.pending_remote or state.current_remote
+        if applied is None:
+            return None
+        return any("trickle" in section.ice_options for section in applied.session.media)
+
+    @property
+    def sctp(self) -> RTCSctpTransport | None:
+        """The SCTP transport, None until data channels are negotiated."""
+        return self._session.sctp_transport if self._session.data_is_negotiated else None
+
+    @property
+    def currentLocalDescription(self) -> RTCSessionDescription | None:
+        """Our description that was last agreed on, with the candidates gathered since."""
+        return self._show(self._session.core.state.current_local)
+
+    @property
+    def pendingLocalDescription(self) -> RTCSessionDescription | None:
+        """Our description that waits for its answer."""
+        return self._show(self._session.core.state.pending_local)
+
+    @property
+    def currentRemoteDescription(self) -> RTCSessionDescription | None:
+        """The peer's description that was last agreed on."""
+        return self._show(self._session.core.state.current_remote)
+
+    @property
+    def pendingRemoteDescription(self) -> RTCSessionDescription | None:
+        """The peer's description that waits for its answer."""
+        return self._show(self._session.core.state.pending_remote)
+
+    @property
+    def localDescription(self) -> RTCSessionDescription | None:
+        """Our pending description, else the current one."""
+        return self.pendingLocalDescription or self.currentLocalDescription
+
+    @property
+    def remoteDescription(self) -> RTCSessionDescription | None:
+        """The peer's pending description, else the current one."""
+        return self.pendingRemoteDescription or self.currentRemoteDescription
+
+    # Offer and answer
+
+    async def createOffer(self, *, iceRestart: bool = False) -> RTCSessionDescription:
+        """Make an offer; it takes effect when it is set."""
+
+        async def operation() -> RTCSessionDescription:
+            return RTCSessionDescription("offer", self._session.core.create_offer(ice_restart=iceRestart))
+
+        return await self._session.chain.run("createOffer", operation)
+
+    async def createAnswer(self) -> RTCSessionDescription:
+        """Make an answer to the remote offer; it takes effect when it is set."""
+
+        async def operation() -> RTCSessionDescription:
+            return RTCSessionDescription("answer", self._session.core.create_answer())
+
+        return await self._session.chain.run("createAnswer", operation)
+
+    async def setLocalDescription(
+        self, description: RTCSessionDescription | Mapping[str, Any] | None = None
+    ) -> None:
+        """Set an offer or answer of ours, or ``{"type": "rollback"}``; without an argument make the right
+        one.
+
+        Raises InvalidStateError, or InvalidModificationError if the text is not what was created last.
+        """
+        given = None if description is None else RTCSessionDescription.of(description)
+
+        async def operation() -> None:
+            core = self._session.core
+            if given is not None:
+                type_ = given.type
+            else:
+                type_ = "answer" if core.signaling_state in _ANSWERING else "offer"
+            if type_ == "rollback":
+                self._session.apply(lambda: core.rollback("local"), rolled_back=False)
+            else:
+                text = given.sdp if given is not None else ""
+                self._session.apply(lambda: core.set_local(type_, text or None))
+
+        await self._session.chain.run("setLocalDescription", operation)
+
+    async def setRemoteDescription(self, description: RTCSessionDescription | Mapping[str, Any]) -> None:
+        """Set a description of the peer's; an offer rolls a pending one of ours back first.
+
+        Raises InvalidStateError, SdpError (it is not SDP) or InvalidAccessError (it does not fit the
+        session).
+        """
+        given = RTCSessionDescription.of(description)
+
+        async def operation() -> None:
+            core = self._session.core
+            if given.type == "rollback":
+                self._session.apply(lambda: core.rollback("remote"), rolled_back=False)
+                return
+            if given.type == "offer" and core.signaling_state == "have-local-offer":
+                self._session.apply(lambda: core.rollback("local"), rolled_back=True)
+            self._session.apply(lambda: core.set_remote(given.type, given.sdp))
+
+        await self._session.chain.run("setRemoteDescription", operation)
+
+    async def addIceCandidate(self, candidate: RTCIceCandidate | Mapping[str, Any] | None = None) -> None:
+        """Add a candidate of the peer's; None or an empty candidate is the end of candidates.
+
+        Raises TypeError if it does not say where it belongs, InvalidStateError without a remote description,
+        OperationError if it belongs to nothing that was described.
+        """
+        init = _candidate_init(candidate)
+
+        async def operation() -> None:
+            self._session.perform(self._session.core.add_remote_candidate(init))
+
+        await self._session.chain.run("addIceCandidate", operation)
+
+    def restartIce(self) -> None:
+        """Ask for new ICE credentials and candidates: negotiationneeded fires if something is negotiated."""
+        if not self._session.closed:
+            self._session.core.restart_ice()
+            self._session.update_negotiation_needed()
+
+    # Configuration
+
+    def getConfiguration(self) -> RTCConfiguration:
+        """Return the configuration in force."""
+        return self._configuration
+
+    def setConfiguration(self, configuration: RTCConfiguration) -> None:
+        """Use other ICE servers or another policy from the next gathering on (an ICE restart brings it
+        about).
+        """
+        self._session.refuse_if_closed("setConfiguration()")
+        configuration.validate()
+        fixed = replace(
+            self._configuration,
+            iceServers=configuration.iceServers,
+            iceTransportPolicy=configuration.iceTransportPolicy,
+        )
+        if fixed != configuration:
+            raise InvalidModificationError("only iceServers and iceTransportPolicy can be changed")
+        self._configuration = configuration
+        self._session.ice.configure(configuration.iceServers, configuration.iceTransportPolicy)
+
+    # Media
+
+    def getTransceivers(self) -> list[RTCRtpTransceiver]:
+        """Return the transceivers that are not stopped for good, in creation order."""
+        return self._session.transceivers
+
+    def getSenders(self) -> list[RTCRtpSender]:
+        """Return the senders of all transceivers."""
+        return [transceiver.sender for transceiver in self._session.transceivers]
+
+    def getReceivers(self) -> list[RTCRtpReceiver]:
+        """Return the receivers of all transceivers."""
+        return [transceiver.receiver for transceiver in self._session.transceivers]
+
+    def addTrack(self, track: MediaStreamTrack, *streams: MediaStream) -> RTCRtpSender:
+        """Send a track, over a transceiver that never sent if there is one; return its sender.
+
+        Raises InvalidAccessError if the track is being sent already.
+        """
+        self._session.refuse_if_closed("addTrack()")
+        kind = _kind_of(track)
+        if any(sender.track is track for sender in self.getSenders()):
+            raise InvalidAccessError(f"track {track.id} is being sent already: one sender a track")
+        id_ = self._session.core.add_track(kind, track.id, [stream.id for stream in streams])
+        sender = self._session.adopt(id_).sender
+        sender.use(track)
+        self._session.update_negotiation_needed()
+        return sender
+
+    def removeTrack(self, sender: RTCRtpSender) -> None:
+        """Stop sending a track; its transceiver remains.
+
+        Raises InvalidAccessError for the sender of another connection.
+        """
+        self._session.refuse_if_closed("removeTrack()")
+        transceiver = sender.transceiver
+        if not sender.belongs_to(self._session):
+            raise InvalidAccessError("the sender belongs to another RTCPeerConnection")
+        if sender.track is None or transceiver.direction == "stopped":
+            return
+        sender.use(None)
+        self._session.core.remove_track(self._session.id_of(transceiver))
+        self._session.update_negotiation_needed()
+
+    def addTransceiver(
+        self,
+        kind_or_track: str | MediaStreamTrack,
+        *,
+        direction: Direction = "sendrecv",
+        streams: Sequence[MediaStream] = (),
+        sendEncodings: Sequence[Mapping[str, Any]] = (),
+    ) -> RTCRtpTransceiver:
+        """Add a transceiver for a track, or for a kind of media without one.
+
+        Raises TypeError for an unknown kind or direction, NotSupportedError for more than one encoding
+        (simulcast).
+        """
+        self._session.refuse_if_closed("addTransceiver()")
+        track = None if isinstance(kind_or_track, str) else kind_or_track
+        kind = _check_kind(kind_or_track if isinstance(kind_or_track, str) else kind_or_track.kind)
+        if direction not in get_args(Direction):
+            raise TypeError(f"a direction is one of {', '.join(get_args(Direction))}, not {direction!r}")
+        if len(sendEncodings) > 1:
+            raise NotSupportedError("simulcast is not supported: give one encoding at most")
+        id_ = self._session.core.add_transceiver(
+            kind,
+            direction,
+            track_id=track.id if track is not None else None,
+            stream_ids=[stream.id for stream in streams],
+        )
+        transceiver = self._session.adopt(id_)
+        if track is not None:
+            transceiver.sender.use(track)
+        self._session.update_negotiation_needed()
+        return transceiver
+
+    # Data
+
+    def createDataChannel(
+        self,
+        label: str,
+        *,
+        ordered: bool = True,
+        maxPacketLifeTime: int | None = None,
+        maxRetransmits: int | None = None,
+        protocol: str = "",
+        negotiated: bool = False,
+        id: int | None = None,
+    ) -> RTCDataChannel:
+        """Make a data channel; it opens when the connection is up.
+
+        Raises TypeError or ValueError for bad arguments, OperationError if the id is taken.
+        """
+        self._session.refuse_if_closed("createDataChannel()")
+        check_data_channel(label, protocol, maxPacketLifeTime, maxRetransmits, negotiated, id)
+        try:
+            channel = self._session.need_sctp().create_channel(
+                label,
+                ordered=ordered,
+                max_packet_life_time=maxPacketLifeTime,
+                max_retransmits=maxRetransmits,
+                protocol=protocol,
+                negotiated=negotiated,
+                id=id if negotiated else None,
+            )
+        except ValueError as exc:
+            raise OperationError(str(exc)) from exc
+        except ConnectionError as exc:
+            raise InvalidStateError(str(exc)) from exc
+        self._session.core.want_data_channel()
+        self._session.update_negotiation_needed()
+        return RTCDataChannel(channel)
+
+    # Statistics and end
+
+    async def getStats(self, selector: MediaStreamTrack | None = None) -> RTCStatsReport:
+        """Return the statistics of everything, or of the one sender or receiver that has this track.
+
+        Raises InvalidAccessError if no sender or receiver has it, or more than one.
+        """
+        if selector is None:
+            return self._session.statistics()
+        senders = [sender for sender in self.getSenders() if sender.track is selector]
+        receivers = [receiver for receiver in self.getReceivers() if receiver.track is selector]
+        if len(senders) + len(receivers) != 1:
+            raise InvalidAccessError(
+                f"{len(senders) + len(receivers)} senders and receivers have track {selector.id}, not one"
+            )
+        return await senders[0].getStats() if senders else await receivers[0].getStats()
+
+    def close(self) -> Awaitable[None]:
+        """Close the connection: ``signalingState`` is "closed" at once; await the result to have all taken
+        down.
+
+        Closing twice does nothing.  As in the browser, no event tells the application of its own closing.
+        """
+        return asyncio.shield(self._session.close())
+
+    def _show(self, applied: Applied | None) -> RTCSessionDescription | None:
+        if applied is None:
+            return None
+        text = self._session.core.text(applied)
+        shown = self._shown.get(applied)
+        if shown is None or shown.sdp != text:
+            state = self._session.core.state
+            kept = (state.current_local, state.pending_local, state.current_remote, state.pending_remote)
+            self._shown = {key: value for key, value in self._shown.items() if key in kept}
+            shown = self._shown[applied] = RTCSessionDescription(applied.type, text)
+        return shown
+
+
+_ANSWERING = ("have-remote-offer", "have-local-pranswer")
+
+
+def _check_kind(kind: str) -> Kind:
+    if kind not in get_args(Kind):
+        raise TypeError(f'media is "audio" or "video", not {kind!r}')
+    return cast("Kind", kind)
+
+
+def _kind_of(track: MediaStreamTrack) -> Kind:
+    if not isinstance(track, MediaStreamTrack):
+        raise TypeError(f"a MediaStreamTrack is needed, not {type(track).__name__}")
+    return _check_kind(track.kind)
+
+
+def _candidate_init(candidate: RTCIceCandidate | Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return the RTCIceCandidateInit of any form; raises TypeError as in webrtc-pc 4.4.2."""
+    if candidate is None:
+        return {"candidate": ""}
+    init = candidate.toJSON() if isinstance(candidate, RTCIceCandidate) else dict(candidate)
+    text = init.get("candidate") or ""
+    if not isinstance(text, str):
+        raise TypeError(f"a candidate is a string, not {type(text).__name__}")
+    if text and init.get("sdpMid") is None and init.get("sdpMLineIndex") is None:
+        raise TypeError("a candidate needs sdpMid or sdpMLineIndex: which section does it belong to?")
+    return init
