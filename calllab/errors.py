@@ -23,6 +23,7 @@
 
     * :exc:`ServiceStartError` -- the service did not come up
     * :exc:`ExpectationFailed` -- what was asked of a run did not happen
+    * :exc:`InvalidSetting` -- a setting of the network or the media is out of its range
 
   * :exc:`RecordingError` -- a recording cannot be read or written
   * :exc:`UnsupportedAiortc` -- the installed aiortc or aioice is not the one calllab knows
@@ -41,6 +42,7 @@ __all__ = [
     "ChannelClosed",
     "ExpectationFailed",
     "InvalidCallState",
+    "InvalidSetting",
     "LabError",
     "RecordingError",
     "RelayRejected",
@@ -79,7 +81,14 @@ class AuthenticationError(SignalingError):
 
 
 class ServiceUnavailable(SignalingError):
-    """The service cannot be reached, or answered with a server error."""
+    """The service cannot be reached, or answered with a server error.
+
+    ``retry_after_s`` is how long the service asked to be left alone, if it did.
+    """
+
+    def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
 class ChannelClosed(SignalingError):
@@ -138,6 +147,10 @@ class ServiceStartError(LabError):
 
 class ExpectationFailed(LabError):
     """What was asked of a run did not happen."""
+
+
+class InvalidSetting(LabError, ValueError):
+    """A setting of the network or the media is out of its range; the message names it, its value and the range."""
 
 
 class RecordingError(CalllabError):

@@ -5,11 +5,15 @@ from __future__ import annotations
 import inspect
 import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.leaks import Census, assert_nothing_left, guard_tasks
+
+# A deadline for each example measures the machine, not the code; the suite has its own timeout.
+settings.register_profile("calllab", deadline=None)
+settings.load_profile("calllab")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -257,8 +257,6 @@ class _Service:
                         traffic.bytes_to_peers += length
                     continue
             self._perform(self.core.receive_from_client(bytes(view[:size]), client, self._loop.time()))
-            if self._closed:
-                break
 
     def _read_peers(self, relay: _Relay) -> None:
         buffer, view, receive, space = self._buffer, self._view, relay.sock.recvfrom_into, self._behind_header

@@ -1,0 +1,89 @@
+"""The command line: help that teaches, errors in one sentence, exit codes that hold."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from calllab import Recording
+from calllab.cli import main
+
+
+@pytest.fixture
+def runner() -> CliRunner:
+    """Run commands in this process."""
+    return CliRunner()
+
+
+@pytest.mark.parametrize("command", ["demo", "diagnose", "report", "serve", "lab"])
+def test_every_command_is_in_the_help(runner: CliRunner, command: str) -> None:
+    """The help names the command with a sentence."""
+    listed = runner.invoke(main, ["--help"])
+    assert listed.exit_code == 0
+    assert command in listed.output
+
+
+def test_diagnose_speaks_json(runner: CliRunner, tmp_path: Path) -> None:
+    """--json gives the fixed shape; a recording with nothing in it is 'unknown'."""
+    path = Recording.build().save(tmp_path / "empty")
+    done = runner.invoke(main, ["diagnose", str(path), "--json"])
+    assert done.exit_code == 0, done.output
+    diagnosis = json.loads(done.output)
+    assert set(diagnosis) == {"version", "source", "duration_s", "peers", "verdict", "findings"}
+    assert diagnosis["verdict"] == "unknown"
+
+
+def test_what_is_no_recording_is_one_sentence(runner: CliRunner, tmp_path: Path) -> None:
+    """An error is a sentence on stderr with exit code 1, not a traceback."""
+    done = runner.invoke(main, ["diagnose", str(tmp_path)])
+    assert done.exit_code == 1
+    assert "no meta.json" in done.stderr
+    assert "Traceback" not in done.output + done.stderr
+
+
+def test_report_writes_one_file(runner: CliRunner, tmp_path: Path) -> None:
+    """`calllab report` writes the page beside the recording and says where."""
+    path = Recording.build().save(tmp_path / "run.zip")
+    done = runner.invoke(main, ["report", str(path)])
+    assert done.exit_code == 0, done.output
+    assert (tmp_path / "report.html").read_text().lower().startswith("<!doctype html>")
+
+
+def test_serve_becomes_the_service() -> None:
+    """`calllab serve` prints its addresses, and SIGTERM ends it cleanly."""
+    command = [
+        sys.executable,
+        "-m",
+        "calllab.cli",
+        "serve",
+        "--port",
+        "0",
+        "--turn-port",
+        "0",
+        "--ready-json",
+    ]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=os.environ
+    ) as process:
+        assert process.stdout is not None
+        assert json.loads(process.stdout.readline()).keys() == {"http", "turn"}
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(10) == 0
+
+
+def test_importing_calllab_is_light() -> None:
+    """`import calllab` and its protocol load neither aiortc nor pandas nor matplotlib."""
+    code = (
+        "import sys, calllab, calllab.protocol, calllab.errors;"
+        "heavy = {'aiortc', 'aioice', 'pandas', 'matplotlib', 'aiohttp', 'numpy'};"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
