@@ -150,7 +150,7 @@ class ExpectationFailed(LabError):
 
 
 class InvalidSetting(LabError, ValueError):
-    """A setting of the network or the media is out of its range; the message names it, its value and the range."""
+    """A setting of network or media is out of its range; the message names it, its value and the range."""
 
 
 class RecordingError(CalllabError):

@@ -85,6 +85,9 @@ class PatientJitterBuffer(JitterBuffer):
         self._needs_keyframe = video
         self._asked_at = float("-inf")
         self._useless = False
+        """A frame came that could not be decoded for want of those before it."""
+        self._skipped = False
+        """A hole was given up."""
 
     @property
     def origin(self) -> int | None:
@@ -108,12 +111,9 @@ class PatientJitterBuffer(JitterBuffer):
         self._arrivals[position] = now
         urgent, frame = super().add(packet)
         self._needs_keyframe |= urgent
-        while frame is None and (hole := self._overdue_hole(now)) is not None:
-            urgent |= self._is_video
-            self._skip(hole)
-            frame = self._remove_frame(sequence)
-        ask = urgent or (self._useless and now >= self._asked_at + _PLI_INTERVAL_S)
-        self._useless = False
+        frame = self._or_behind_hole(frame, now)
+        ask = urgent or self._skipped or (self._useless and now >= self._asked_at + _PLI_INTERVAL_S)
+        self._useless = self._skipped = False
         if ask:
             self._asked_at = now
         return ask, frame
@@ -123,7 +123,9 @@ class PatientJitterBuffer(JitterBuffer):
 
         :meth:`add` gives one for each packet, so that without this a backlog would never be worked off.
         """
-        return self._remove_frame(0) if self._origin is not None else None
+        return (
+            self._or_behind_hole(self._remove_frame(0), self._clock()) if self._origin is not None else None
+        )
 
     def require_keyframe(self) -> None:
         """Frames were thrown away behind this buffer: only a key frame is of use now."""
@@ -131,21 +133,29 @@ class PatientJitterBuffer(JitterBuffer):
 
     # Holes
 
+    def _or_behind_hole(self, frame: JitterFrame | None, now: float) -> JitterFrame | None:
+        """Return ``frame``, or else the next one behind holes that were waited for long enough."""
+        while frame is None and (hole := self._overdue_hole(now)) is not None:
+            self._skip(hole)
+            frame = self._remove_frame(0)
+        return frame
+
     def _overdue_hole(self, now: float) -> int | None:
         """Return the first missing sequence number if it was overtaken long enough ago."""
         assert self._origin is not None
         hole: int | None = None
+        overtaken_at = now
         sequence = self._origin
         for _ in range(self._capacity):
             position = sequence % self._capacity
             if self._packets[position] is None:
                 hole = sequence if hole is None else hole
-                if not uint16_after(self._newest, sequence):
-                    return None
             elif hole is not None:
-                return hole if now >= self._arrivals[position] + self._max_wait_s else None
+                overtaken_at = min(overtaken_at, self._arrivals[position])
+            if not uint16_after(self._newest, sequence):
+                break
             sequence = uint16_add(sequence, 1)
-        return None
+        return hole if hole is not None and now >= overtaken_at + self._max_wait_s else None
 
     def _skip(self, hole: int) -> None:
         """Go on behind a hole."""
@@ -161,7 +171,7 @@ class PatientJitterBuffer(JitterBuffer):
                     break
                 self.remove(1)
             self.counters.frames_dropped += 1
-            self._needs_keyframe = True
+            self._needs_keyframe = self._skipped = True
             return
         # Audio packets before the hole are whole frames that only wait for company: they close up with those
         # behind it, and keep their timestamps.

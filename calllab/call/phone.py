@@ -29,7 +29,7 @@ from calllab.negotiation import (
     create_peer_connection,
 )
 from calllab.rtc import DatagramInterface, MediaStream
-from calllab.signaling import Channel, TurnApi
+from calllab.signaling import Channel, ChannelState, StateChange, TurnApi
 
 __all__ = ["Phone"]
 
@@ -88,6 +88,7 @@ class Phone:
     async def __aenter__(self) -> Self:
         """Start to listen."""
         self._open = True
+        self._unsubscribe = self.channel.on_state(self._channel_state_changed)
         for work in (self._read(), self._write(), self._keep_time()):
             self._spawn(work)
         return self
@@ -101,6 +102,7 @@ class Phone:
         if not self._open:
             return
         self._open = False
+        self._unsubscribe()
         if self.current is not None:
             self._do(self._core.hang_up(self.current.id))
         await self._drain_outbox()
@@ -228,6 +230,13 @@ class Phone:
         if self._on_track is not None:
             self._on_track(call, stream)
 
+    def _channel_state_changed(self, change: StateChange) -> None:
+        self._observe("signaling-state", state=str(change.state), reason=change.reason)
+        if change.state == ChannelState.CONNECTED:
+            # Delivery is at most once: an offer or its answer may have gone down with the old connection.
+            for leg in self._legs.values():
+                leg.resend_offer()
+
     # Tasks
 
     async def _read(self) -> None:
@@ -330,6 +339,11 @@ class _Leg:
     def feed(self, message: Mapping[str, Any]) -> None:
         """Hand a negotiation message to the peer connection, in order."""
         self._inbox.put_nowait(message)
+
+    def resend_offer(self) -> None:
+        """Send an offer again that nobody may have got."""
+        if self._manager is not None and self._closing is None:
+            self._manager.resend_offer()
 
     def end(self) -> None:
         """Close the peer connection without waiting for it."""

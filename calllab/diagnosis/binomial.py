@@ -29,19 +29,46 @@ def scan(
     """Return the runs in which ``hits`` of ``trials`` exceed ``background``, the clearest first.
 
     A binomial likelihood-ratio scan over all runs of up to ``longest`` intervals; each found run is taken
-    out and the rest scanned again, until none reaches ``threshold``.
+    out and the rest scanned again, until none reaches ``threshold``.  A run that bridges a calm stretch is
+    two runs: it is cut where the background explains the stretch better than the rate of the run does, by
+    the same threshold.
     """
     found: list[Episode] = []
     k = np.asarray(hits, dtype=np.float64)
     n = np.asarray(trials, dtype=np.float64)
     free = np.ones(len(k), dtype=bool)
-    while (
-        best := _best(k, n, free, background, longest)
-    ) is not None and best.log_likelihood_ratio > threshold:
+    while True:
+        best = _best(k, n, free, background, longest)
+        if best is None or best.log_likelihood_ratio <= threshold:
+            return found
+        if (calm := _calm_stretch(k, n, best, background, threshold)) is not None:
+            free[calm] = False
+            continue
         found.append(best)
         # One interval of margin: the edges of an episode are shared with its neighbours.
         free[max(0, best.first - 1) : best.last + 2] = False
-    return found
+
+
+def _calm_stretch(
+    k: NDArray[np.float64], n: NDArray[np.float64], run: Episode, background: float, threshold: float
+) -> slice | None:
+    """Return the stretch inside a run for which the background speaks most, if it speaks clearly."""
+    rate = run.hits / run.trials
+    if rate >= 1:
+        return None
+    hits, trials = k[run.first : run.last + 1], n[run.first : run.last + 1]
+    for_background = hits * np.log(background / rate)
+    for_background += (trials - hits) * np.log((1 - background) / (1 - rate))
+    best, stretch, total, start = 0.0, (0, 0), 0.0, 0
+    for index, value in enumerate(for_background):
+        if total <= 0:
+            total, start = 0.0, index
+        total += float(value)
+        if total > best:
+            best, stretch = total, (start, index)
+    if best <= threshold:
+        return None
+    return slice(run.first + stretch[0], run.first + stretch[1] + 1)
 
 
 def _best(

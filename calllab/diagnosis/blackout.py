@@ -15,8 +15,9 @@ from calllab.diagnosis.series import CallSeries, Interval, PeerSeries
 
 __all__ = ["Silence", "find_blackouts", "silences"]
 
-# Two whole samples: one empty sample can be a poll that came early.
-MIN_SILENT_SAMPLES = 2
+# So much must be missing that it cannot be an early poll or a pause of the sender.
+MIN_SILENT_S = 0.8
+MIN_MISSING_PACKETS = 20
 
 
 @dataclass(frozen=True)
@@ -43,12 +44,12 @@ def silences(call: CallSeries, peer: PeerSeries) -> list[Silence]:
         if not interval.received and heard:
             run.append(interval)
             continue
-        if len(run) >= MIN_SILENT_SAMPLES:
+        if _is_silence(run, heard):
             found.append(Silence(peer.peer, _onset(peer, run[0]), _end(heard, interval), ended=True))
         run = []
         if interval.received:
             heard.append(interval)
-    if len(run) >= MIN_SILENT_SAMPLES:
+    if _is_silence(run, heard):
         found.append(Silence(peer.peer, _onset(peer, run[0]), run[-1].to_s, ended=False))
     return found
 
@@ -77,10 +78,21 @@ def _onset(peer: PeerSeries, first: Interval) -> float:
     return last if first.from_s - 1.5 <= last <= first.to_s else first.from_s
 
 
+def _is_silence(run: list[Interval], heard: list[Interval]) -> bool:
+    if not run:
+        return False
+    length_s = run[-1].to_s - run[0].from_s
+    return length_s >= MIN_SILENT_S and length_s * _usual_rate(heard) >= MIN_MISSING_PACKETS
+
+
+def _usual_rate(heard: list[Interval]) -> float:
+    """Return the packets per second that arrived lately."""
+    return median(interval.received / (interval.to_s - interval.from_s) for interval in heard[-10:])
+
+
 def _end(heard: list[Interval], first_heard: Interval) -> float:
     """Tell from how much arrived in the first sample after the silence when in that sample it ended."""
-    usual = [interval.received / (interval.to_s - interval.from_s) for interval in heard[-10:]]
-    rate = median(usual) if usual else 0.0
+    rate = _usual_rate(heard)
     since = first_heard.received / rate if rate else 0.0
     return max(first_heard.from_s, first_heard.to_s - since)
 

@@ -35,13 +35,16 @@ def find_delay(call: CallSeries) -> Iterator[Finding]:
     )
     if len(trips) < 2 * MIN_SAMPLES:
         return
-    base = float(np.quantile([trip.rtt_s for trip in trips], 0.25))
-    calm = [abs(trip.rtt_s - base) for trip in trips if trip.rtt_s <= base * 2 + MIN_STEP_S]
-    limit = base + max(MIN_STEP_S, MIN_STEP_DEVIATIONS * median(calm) if calm else 0.0)
-    if base >= LONG_ROUND_TRIP_S:
-        yield _finding(call, trips, base=0.0, whole=True)
-    for run in _runs(trips, limit):
-        yield _finding(call, run, base=base, whole=False)
+    low = float(np.quantile([trip.rtt_s for trip in trips], 0.25))
+    deviations = [abs(trip.rtt_s - low) for trip in trips if trip.rtt_s <= low * 2 + MIN_STEP_S]
+    limit = low + max(MIN_STEP_S, MIN_STEP_DEVIATIONS * median(deviations) if deviations else 0.0)
+    runs = list(_runs(trips, limit))
+    in_runs = {id(trip) for run in runs for trip in run}
+    calm = [trip.rtt_s for trip in trips if id(trip) not in in_runs]
+    if low >= LONG_ROUND_TRIP_S:
+        yield _finding(call, trips, calm=[0.0], whole=True)
+    for run in runs:
+        yield _finding(call, run, calm=calm or [low], whole=False)
 
 
 def _runs(trips: Sequence[RoundTrip], limit: float) -> Iterator[list[RoundTrip]]:
@@ -68,25 +71,26 @@ def _kept(run: list[RoundTrip]) -> Iterator[list[RoundTrip]]:
         yield run
 
 
-def _finding(call: CallSeries, run: Sequence[RoundTrip], *, base: float, whole: bool) -> Finding:
-    added = [trip.rtt_s - base for trip in run]
-    step = median(added)
+def _finding(call: CallSeries, run: Sequence[RoundTrip], *, calm: Sequence[float], whole: bool) -> Finding:
+    step = median(trip.rtt_s for trip in run) - median(calm)
     onset_s, end_s = run[0].t_s, run[-1].t_s
     by_direction = {
         call.direction_to(peer.peer): rise
         for peer in call.peers.values()
         if not whole and (rise := _rise(peer, onset_s, end_s)) is not None
     }
-    guilty = [direction for direction, rise in by_direction.items() if rise > step / 2]
-    direction = None if not by_direction else "both" if len(guilty) == 2 else guilty[0] if guilty else None
+    # Where both ways got longer each has its part of the step, down to a quarter of it.
+    guilty = [direction for direction, rise in by_direction.items() if rise > step / 4]
+    direction = None if not guilty else "both" if len(guilty) == 2 else guilty[0]
     if direction not in (None, "both"):
-        assert direction is not None
         receiver = next(p for p in call.peers.values() if call.direction_to(p.peer) == direction)
         onset_s, end_s = _edges(receiver, onset_s, end_s, step)
-    low, high = _median_interval(added)
-    where = {None: "on the round trip (which direction cannot be told)", "both": "in both directions"}.get(
-        direction, f"from {str(direction).replace('->', ' to ')}"
-    )
+    inside, outside = _median_interval([trip.rtt_s for trip in run]), _median_interval(calm)
+    low, high = inside[0] - outside[1], inside[1] - outside[0]
+    where = {
+        None: "on the round trip (which way cannot be told)",
+        "both": "on the round trip, in both directions",
+    }.get(direction, f"from {str(direction).replace('->', ' to ')}")
     return Finding(
         cause="delay",
         direction=direction,

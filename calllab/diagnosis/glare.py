@@ -20,7 +20,8 @@ def find_glare(call: CallSeries) -> Iterator[Finding]:
         first = collisions[0]
         together = [event for event in collisions if event.t_s - first.t_s < RESOLVED_WITHIN_S]
         collisions = collisions[len(together) :]
-        yield _finding(call, together)
+        if (finding := _finding(call, together)) is not None:
+            yield finding
 
 
 def _collisions(call: CallSeries) -> Iterator[Event]:
@@ -39,7 +40,7 @@ def _collisions(call: CallSeries) -> Iterator[Event]:
             yield event
 
 
-def _finding(call: CallSeries, collisions: list[Event]) -> Finding:
+def _finding(call: CallSeries, collisions: list[Event]) -> Finding | None:
     seen_s = collisions[0].t_s
     began_s = max(
         (
@@ -60,6 +61,8 @@ def _finding(call: CallSeries, collisions: list[Event]) -> Finding:
         if event.name in ("setRemoteDescription", "setLocalDescription") and "error" in event.members
     ]
     stable_s = _both_stable(call, seen_s)
+    if stable_s is None and not errors and call.end_s < seen_s + RESOLVED_WITHIN_S:
+        return None  # the call was over before anybody could tell
     if stable_s is None or errors:
         return _unresolved(call, collisions, began_s, errors)
     took_s = stable_s - began_s

@@ -16,10 +16,11 @@ __all__ = ["find_loss"]
 BACKGROUND = 0.002
 MIN_LOG_LIKELIHOOD_RATIO = 7.0
 MIN_LOST = 4
+MIN_INNER_SAMPLES = 3
 LONGEST_EPISODE = 600
 
 # What was sent into a dead path is counted as lost by the first packets that arrive again.
-AFTERMATH_S = 2.0
+AFTERMATH_S = 3.0
 
 # Losses that are independent of each other scatter as chance has it; one in a thousand is no chance.
 BURSTY_P = 0.001
@@ -56,16 +57,19 @@ def _usable(call: CallSeries, peer: PeerSeries) -> list[Interval]:
 
 def _finding(call: CallSeries, peer: PeerSeries, span: list[Interval], episode: Episode) -> Finding:
     direction = call.direction_to(peer.peer)
-    share = episode.hits / episode.trials
-    low, high = clopper_pearson(episode.hits, episode.trials)
-    # The first and the last sample are only partly in the episode: they would look like bursts.
+    # The first and the last sample are only partly in the episode: they would dilute it and look like bursts.
     inner = span[1:-1]
+    measured = inner if len(inner) >= MIN_INNER_SAMPLES else span
+    hits = sum(interval.lost for interval in measured)
+    trials = hits + sum(interval.received for interval in measured)
+    share = hits / trials
+    low, high = clopper_pearson(hits, trials)
     p = dispersion_p([i.lost for i in inner], [i.lost + i.received for i in inner])
     bursty = p < BURSTY_P
     onset_s, end_s = span[0].from_s, span[-1].to_s
     sentence = (
         f"{share:.1%} of the packets {_from(direction)} were lost between {onset_s:.0f} s and {end_s:.0f} s "
-        f"({episode.hits} of {episode.trials}; 95 % sure of {low:.1%} to {high:.1%})"
+        f"({hits} of {trials}; 95 % sure of {low:.1%} to {high:.1%})"
     )
     return Finding(
         cause="loss-burst" if bursty else "loss-uniform",

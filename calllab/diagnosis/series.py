@@ -10,6 +10,7 @@ Here they become what grew between two samples, with the traps dealt with once:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -93,11 +94,11 @@ def calls_of(recording: Recording) -> list[CallSeries]:
         call.events.append(Event(float(row["t_s"]), row["peer"], row["event"], row))
         if row["event"] == "call-end":
             call.end_s = min(call.end_s, float(row["t_s"]))
-        elif row["event"] == "playout" and isinstance(row.get("latency_s"), int | float):
+        elif row["event"] == "playout" and (latency_s := _real(row, "latency_s")) is not None:
             latencies = call.peer(row["peer"]).latencies.setdefault(str(row.get("kind")), {})
             t_s = round(float(row["t_s"]), 2)
             # Several tracks of a kind are played in the same second: the quickest says most about the path.
-            latencies[t_s] = min(row["latency_s"], latencies.get(t_s, float("inf")))
+            latencies[t_s] = min(latency_s, latencies.get(t_s, float("inf")))
     readers: dict[tuple[str, str], _Reader] = {}
     for row in recording.stats_rows:
         call_id = str(row.get("callId") or "")
@@ -152,21 +153,22 @@ class _Reader:
     def _round_trip(
         self, t_s: float, then: Mapping[str, Any], now: Mapping[str, Any], count: str, value: str
     ) -> None:
-        if value not in now or _number(now, count) <= _number(then, count):
+        measured = _number(now, count) - _number(then, count)
+        if measured <= 0 or (rtt_s := _real(now, value)) is None:
             return
-        rtt_s = now[value]
-        measured, total = _number(now, count) - _number(then, count), "totalRoundTripTime"
+        before, after = _real(then, "totalRoundTripTime"), _real(now, "totalRoundTripTime")
         # The mean of what was measured since, where the totals tell; the latest value may be smoothed.
-        if total in now and total in then and now[total] > then[total]:
-            rtt_s = (now[total] - then[total]) / measured
-        self._series.round_trips.append(RoundTrip(t_s, float(rtt_s), f"{now['type']}.{value}"))
+        if before is not None and after is not None and after > before:
+            rtt_s = (after - before) / measured
+        self._series.round_trips.append(RoundTrip(t_s, rtt_s, f"{now['type']}.{value}"))
 
     def _note_last_packet(self, t_s: float, report: Mapping[str, Mapping[str, Any]]) -> None:
-        ages = [
-            (entry["timestamp"] - entry["lastPacketReceivedTimestamp"]) / 1000
-            for entry in report.values()
-            if entry.get("type") == "inbound-rtp" and "lastPacketReceivedTimestamp" in entry
-        ]
+        ages: list[float] = []
+        for entry in report.values():
+            if entry.get("type") == "inbound-rtp":
+                sampled, arrived = _real(entry, "timestamp"), _real(entry, "lastPacketReceivedTimestamp")
+                if sampled is not None and arrived is not None:
+                    ages.append((sampled - arrived) / 1000)
         if ages:
             self._series.last_packet_s[t_s] = t_s - max(0.0, min(ages))
 
@@ -189,5 +191,12 @@ def _add(
 
 
 def _number(entry: Mapping[str, Any], member: str) -> int:
-    value = entry.get(member, 0)
-    return int(value) if isinstance(value, int | float) else 0
+    return int(_real(entry, member) or 0)
+
+
+def _real(entry: Mapping[str, Any], member: str) -> float | None:
+    """Return a finite number of an entry; None if there is none, whatever else a recording may hold there."""
+    value = entry.get(member)
+    if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+        return float(value)
+    return None

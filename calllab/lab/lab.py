@@ -216,9 +216,8 @@ class Lab:
         return watch.judge(took_s, gaps.longest_s)
 
     async def _cross_offers(self, call: LabCall) -> float:
-        held = ("call-offer", "call-ice-candidate")
         first, second = call.peers
-        with first.channel.hold(held) as one, second.channel.hold(held) as other:
+        with first.channel.hold("call-offer") as one, second.channel.hold("call-offer") as other:
             for peer in call.peers:
                 peer.add_video()
             await asyncio.gather(one.arrived(1), other.arrived(1))

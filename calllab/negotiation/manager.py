@@ -181,6 +181,12 @@ class PeerConnectionManager:
         self._observe("restartIce")
         self.pc.restartIce()
 
+    def resend_offer(self) -> None:
+        """Send the offer that waits for its answer once more: either of them may have been lost."""
+        description = self.pc.localDescription
+        if not self._closed and self.pc.signalingState == "have-local-offer" and description is not None:
+            self._send("call-offer", sdp=description.sdp)
+
     async def get_stats(self) -> Mapping[str, Mapping[str, Any]]:
         """Return the W3C statistics report of the peer connection."""
         return await self.pc.getStats()

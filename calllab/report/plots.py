@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from math import isfinite
 from typing import Final
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -13,7 +15,7 @@ from matplotlib.patches import Patch
 from calllab.diagnosis import Diagnosis, diagnose
 from calllab.lab import Recording
 from calllab.report.palette import FAINT, FAULT, INK, MUTED, STATES, direction_colors
-from calllab.report.traces import Fault, connection_states, faults_of, traces_of
+from calllab.report.traces import Fault, Trace, connection_states, faults_of, traces_of
 
 __all__ = ["plot_quality"]
 
@@ -49,11 +51,12 @@ def plot_quality(recording: Recording, diagnosis: Diagnosis | None = None) -> Fi
     _draw_findings(axes[0], diagnosis, len(recording.peers))
     for axis, (member, scale, title, unit, directed) in zip(axes[1:], PANELS, strict=True):
         _shade(axis, faults, end_s)
-        for trace in traces:
-            values = trace.values(member, scale)
+        curves = [(trace, trace.values(member, scale)) for trace in traces]
+        for trace, values in curves:
             color = colors.get(trace.sender if directed else trace.peer, MUTED)
             axis.plot(trace.t_s, values, color=color, linewidth=1.5, solid_joinstyle="round")
         _dress(axis, f"{title}\n{unit}")
+        _tame(axis, curves)
     for axis in axes:
         axis.set_xlim(0, end_s)
     axes[-1].set_xlabel("seconds from the start of the recording", color=MUTED, fontsize=9)
@@ -74,6 +77,30 @@ def _dress(axis: Axes, label: str) -> None:
     for side in ("top", "right", "left"):
         axis.spines[side].set_visible(False)
     axis.spines["bottom"].set_color(FAINT)
+
+
+def _tame(axis: Axes, curves: list[tuple[Trace, list[float]]]) -> None:
+    """Keep a spike from flattening all the rest: it leaves the panel, with its height written there."""
+    known = [value for _, values in curves for value in values if isfinite(value)]
+    if not known:
+        return
+    usual = float(np.quantile(known, 0.97)) * 1.6
+    if not 0 < usual < max(known) / 2:
+        return
+    axis.set_ylim(top=usual)
+    for trace, values in curves:
+        peak = max((value for value in values if isfinite(value)), default=0.0)
+        if peak > usual:
+            axis.annotate(
+                f"{peak:.0f} ↑",
+                (trace.t_s[values.index(peak)], 1.0),
+                xycoords=("data", "axes fraction"),
+                xytext=(4, -9),
+                textcoords="offset points",
+                fontsize=7,
+                color=MUTED,
+            )
+            return
 
 
 def _draw_states(axis: Axes, recording: Recording) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from functools import partial
+from typing import Any, TypeVar
 
 from calllab.rtc.errors import InvalidStateError
 
@@ -17,29 +18,44 @@ Result = TypeVar("Result")
 class OperationsChain:
     """Runs operations one after the other and tells when it has become empty.
 
-    An operation whose caller was cancelled while it waited for its turn never starts; one that has started is
-    the head of the chain until it ends.
+    An operation takes its place at the moment of the call, before anybody awaits it: that the chain is not
+    empty keeps negotiationneeded from firing between a handler's call and the operation's beginning.  One
+    whose caller was cancelled while it waited for its turn never starts; one that has started is the head of
+    the chain until it ends.
     """
 
     def __init__(self, on_empty: Callable[[], None]) -> None:
         self._on_empty = on_empty
         self._turns: deque[asyncio.Future[None]] = deque()
         self._closed = False
+        self._tasks: set[asyncio.Task[Any]] = set()
 
     @property
     def is_empty(self) -> bool:
         """Whether no operation runs or waits."""
         return not self._turns
 
-    async def run(self, name: str, operation: Callable[[], Awaitable[Result]]) -> Result:
-        """Run ``operation`` when all earlier ones have ended; raises InvalidStateError once closed."""
-        self._refuse_if_closed(name)
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._turns.append(turn)
+    def run(self, name: str, operation: Callable[[], Awaitable[Result]]) -> Awaitable[Result]:
+        """Run ``operation`` when all earlier ones have ended; await the result to know how it ended.
+
+        Raises InvalidStateError, through the result, once the connection is closed.
+        """
+        loop = asyncio.get_running_loop()
+        turn: asyncio.Future[None] = loop.create_future()
+        if not self._closed:
+            self._turns.append(turn)
+        task = loop.create_task(self._run(name, turn, operation))
+        self._tasks.add(task)
+        task.add_done_callback(partial(self._forget, turn))
+        return task
+
+    async def _run(
+        self, name: str, turn: asyncio.Future[None], operation: Callable[[], Awaitable[Result]]
+    ) -> Result:
         try:
-            if self._turns[0] is not turn:
+            if turn in self._turns and self._turns[0] is not turn:
                 await turn
-                self._refuse_if_closed(name)
+            self._refuse_if_closed(name)
             return await operation()
         finally:
             self._leave(turn)
@@ -54,7 +70,15 @@ class OperationsChain:
         if self._closed:
             raise InvalidStateError(f"{name}() on a closed connection: make a new RTCPeerConnection")
 
+    def _forget(self, turn: asyncio.Future[None], task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        self._leave(turn)  # one that was cancelled before its first step never came to leave by itself
+        if self._closed and not task.cancelled():
+            task.exception()  # nobody has to ask how an operation ended that the closing has ended
+
     def _leave(self, turn: asyncio.Future[None]) -> None:
+        if turn not in self._turns:
+            return
         was_head = self._turns[0] is turn
         self._turns.remove(turn)
         if not was_head:

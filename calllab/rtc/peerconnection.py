@@ -145,25 +145,25 @@ class RTCPeerConnection(Emitter):
 
     # Offer and answer
 
-    async def createOffer(self, *, iceRestart: bool = False) -> RTCSessionDescription:
+    def createOffer(self, *, iceRestart: bool = False) -> Awaitable[RTCSessionDescription]:
         """Make an offer; it takes effect when it is set."""
 
         async def operation() -> RTCSessionDescription:
             return RTCSessionDescription("offer", self._session.core.create_offer(ice_restart=iceRestart))
 
-        return await self._session.chain.run("createOffer", operation)
+        return self._session.chain.run("createOffer", operation)
 
-    async def createAnswer(self) -> RTCSessionDescription:
+    def createAnswer(self) -> Awaitable[RTCSessionDescription]:
         """Make an answer to the remote offer; it takes effect when it is set."""
 
         async def operation() -> RTCSessionDescription:
             return RTCSessionDescription("answer", self._session.core.create_answer())
 
-        return await self._session.chain.run("createAnswer", operation)
+        return self._session.chain.run("createAnswer", operation)
 
-    async def setLocalDescription(
+    def setLocalDescription(
         self, description: RTCSessionDescription | Mapping[str, Any] | None = None
-    ) -> None:
+    ) -> Awaitable[None]:
         """Set an offer or answer of ours, or ``{"type": "rollback"}``; without an argument make the right
         one.
 
@@ -183,9 +183,9 @@ class RTCPeerConnection(Emitter):
                 text = given.sdp if given is not None else ""
                 self._session.apply(lambda: core.set_local(type_, text or None))
 
-        await self._session.chain.run("setLocalDescription", operation)
+        return self._session.chain.run("setLocalDescription", operation)
 
-    async def setRemoteDescription(self, description: RTCSessionDescription | Mapping[str, Any]) -> None:
+    def setRemoteDescription(self, description: RTCSessionDescription | Mapping[str, Any]) -> Awaitable[None]:
         """Set a description of the peer's; an offer rolls a pending one of ours back first.
 
         Raises InvalidStateError, SdpError (it is not SDP) or InvalidAccessError (it does not fit the
@@ -202,9 +202,11 @@ class RTCPeerConnection(Emitter):
                 self._session.apply(lambda: core.rollback("local"), rolled_back=True)
             self._session.apply(lambda: core.set_remote(given.type, given.sdp))
 
-        await self._session.chain.run("setRemoteDescription", operation)
+        return self._session.chain.run("setRemoteDescription", operation)
 
-    async def addIceCandidate(self, candidate: RTCIceCandidate | Mapping[str, Any] | None = None) -> None:
+    def addIceCandidate(
+        self, candidate: RTCIceCandidate | Mapping[str, Any] | None = None
+    ) -> Awaitable[None]:
         """Add a candidate of the peer's; None or an empty candidate is the end of candidates.
 
         Raises TypeError if it does not say where it belongs, InvalidStateError without a remote description,
@@ -215,7 +217,7 @@ class RTCPeerConnection(Emitter):
         async def operation() -> None:
             self._session.perform(self._session.core.add_remote_candidate(init))
 
-        await self._session.chain.run("addIceCandidate", operation)
+        return self._session.chain.run("addIceCandidate", operation)
 
     def restartIce(self) -> None:
         """Ask for new ICE credentials and candidates: negotiationneeded fires if something is negotiated."""

@@ -43,7 +43,7 @@ def video(clock: Clock) -> PatientJitterBuffer:
     return PatientJitterBuffer(JitterCounters(), video=True, clock=clock, codec_name=lambda: "VP8")
 
 
-@settings(max_examples=30)
+@settings(max_examples=50)
 @given(
     start=st.integers(0, 65535),
     fates=st.lists(

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import random
 from fractions import Fraction
@@ -10,8 +11,9 @@ import numpy as np
 import pytest
 from av import AudioFrame, VideoFrame
 
-from calllab._aiortc import MediaStreamError, MediaStreamTrack
-from tests._aiortc.helpers import call, picture, tone, until
+from calllab._aiortc import DtlsTransport, MediaStreamError, MediaStreamTrack, RtpReceiver, RtpSender
+from calllab.rtc.parameters import ReceiveParameters, SendParameters
+from tests._aiortc.helpers import CODECS, EXTENSIONS, call, ice_pair, picture, tone, until
 
 
 class Paced(MediaStreamTrack):
@@ -294,10 +296,6 @@ async def test_bye_mutes_and_does_not_end_the_track() -> None:
 async def test_two_streams_of_a_kind_without_signalled_ssrc_are_told_apart_by_mid() -> None:
     """The MID header extension routes what no a=ssrc announced."""
     async with call() as c:
-        from calllab._aiortc import RtpReceiver, RtpSender
-        from calllab.rtc.parameters import ReceiveParameters, SendParameters
-        from tests._aiortc.helpers import CODECS, EXTENSIONS
-
         for index, size in enumerate((160, 320)):
             mid = f"v{index}"
             receiver = c.bob.receivers[mid] = RtpReceiver(c.bob.dtls, "video", rtcp_ssrc=90 + index)
@@ -324,3 +322,39 @@ async def test_frames_that_nobody_reads_do_not_pile_up() -> None:
         )
         assert receiver.track._queue.qsize() <= 30
         assert receiver.statistics().streams[0].frames_dropped == 0, "nobody was late: nobody reads"
+
+
+async def test_handlers_that_raise_and_packets_that_make_no_sense_do_not_end_the_call() -> None:
+    """An application's exception and a malformed packet cost a line in the log each, not the DTLS session."""
+    async with call() as c:
+        await c.send_media(c.alice, c.bob, tone())
+        track = c.bob.receivers["audio"].track
+
+        def broken() -> None:
+            raise ZeroDivisionError
+
+        track.on("unmute", broken)
+        track.on("mute", broken)
+        for junk in (b"\x80\xc8", b"\x80\x6f" + bytes(3), b"\xbf\x6f" + bytes(10), b"\x81\xcd" + bytes(10)):
+            with contextlib.suppress(Exception):
+                await c.alice.dtls.inner._send_rtp(junk + bytes(40))
+        await read(track, 5)
+        c.bob.receivers["audio"].set_active(False)
+        assert track.muted
+        assert c.bob.dtls.state == "connected"
+
+
+async def test_a_sender_does_not_start_before_dtls() -> None:
+    """Too early is refused in words, too late does nothing."""
+    async with ice_pair() as pair:
+        dtls = DtlsTransport(pair.alice.ice)
+        sender = RtpSender(dtls, "audio", ssrc=1)
+        parameters = SendParameters("0", "cname", CODECS["audio"], EXTENSIONS)
+        with pytest.raises(RuntimeError, match="when DTLS is connected"):
+            await sender.configure(parameters)
+        await dtls.stop()
+        await sender.configure(parameters)
+        assert sender.codec is None
+        await sender.stop()
+        with pytest.raises(RuntimeError, match="stopped for good"):
+            await sender.configure(parameters)

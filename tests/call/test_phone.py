@@ -8,6 +8,7 @@ import pytest
 
 from calllab.call import Call, core
 from calllab.errors import CallFailed, InvalidCallState
+from calllab.signaling import MemoryChannel
 from tests.call.phones import connected, desk
 
 
@@ -149,3 +150,27 @@ async def test_a_closed_phone_cannot_call() -> None:
         await alice.close()
         with pytest.raises(InvalidCallState, match="closed"):
             await alice.call("bob")
+
+
+async def test_an_offer_that_was_lost_with_the_connection_is_sent_again() -> None:
+    """When signaling comes back, an offer that nobody got is repeated, and negotiation goes on."""
+    async with desk() as office:
+        alice, bob = await office.phone("alice"), await office.phone("bob")
+        outgoing, incoming = await connected(alice, bob)
+        assert isinstance(alice.channel, MemoryChannel)
+        assert outgoing.manager is not None
+        assert incoming.manager is not None
+        outgoing.manager.config.signaling.send = _swallow  # type: ignore[method-assign]
+        outgoing.pc.addTransceiver("video")
+        while outgoing.pc.signalingState == "stable":
+            await asyncio.sleep(0)
+        del outgoing.manager.config.signaling.send
+        office.hub.interrupt(alice.channel)
+        office.hub.resume(alice.channel)
+        async with asyncio.timeout(5):
+            while not (outgoing.manager.is_settled and len(incoming.pc.getTransceivers()) == 2):
+                await asyncio.sleep(0.01)
+
+
+async def _swallow(_: object) -> None:
+    """Lose a message, as a connection that is dead without knowing it does."""

@@ -1,7 +1,7 @@
 """Recordings made of chance and rules, with known truth: a call as two peers would have measured it.
 
 Each second each peer has a getStats report with what aiortc's peers have: 50 audio and about 60 video packets
-a second, connectivity checks every 2.5 s, RTCP reports that repeat until the next one comes, playout latencies.
+a second, connectivity checks every 2.5 s, RTCP reports that repeat until the next one, playout latencies.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ def test_clean_calls_are_clean() -> None:
 
 @pytest.mark.parametrize("direction", [FORWARD, BACKWARD])
 def test_loss_is_found_with_direction_and_edges(direction: str) -> None:
-    """8 % for 10 s is found in every call, in its direction, within a second, with the truth in its interval."""
+    """8 % for 10 s is found in every call, with direction and edges, and the truth in its interval."""
     covered = 0
     for seed in SEEDS:
         found = only(diagnose(recording(call(seed, Episode(direction, 20, 30, loss=0.08)))), "loss-uniform")
@@ -232,3 +232,38 @@ def test_hostile_members_do_no_harm() -> None:
             "Iaudio": {"type": "inbound-rtp", "packetsReceived": "many", "timestamp": None},
         }
     diagnose(recording((events, stats)))
+
+
+def test_two_episodes_of_loss_are_two_findings() -> None:
+    """Loss that comes again later is not bridged over the clean time in between."""
+    episodes = (Episode(FORWARD, 10, 20, loss=0.08), Episode(FORWARD, 40, 50, loss=0.08))
+    for seed in SEEDS:
+        findings = diagnose(recording(call(seed, *episodes))).findings
+        assert [f.cause for f in findings] == ["loss-uniform", "loss-uniform"]
+        assert [abs(f.onset_s - t) <= 1.1 for f, t in zip(findings, (10, 40), strict=True)] == [True, True]
+
+
+def test_delay_both_ways_is_both() -> None:
+    """Delay added in each direction is recognised as such, and its step is the round trip's."""
+    for seed in SEEDS:
+        both = (Episode(FORWARD, 30, 38, delay_s=0.12), Episode(BACKWARD, 30, 38, delay_s=0.12))
+        found = only(diagnose(recording(call(seed, *both))), "delay")
+        assert found.direction == "both"
+        assert found.severity is not None
+        assert found.severity.value == pytest.approx(240, rel=0.25)
+
+
+def test_a_blackout_of_little_more_than_a_second_is_no_loss() -> None:
+    """One wholly silent second of a busy call is a blackout; its missing packets are not loss."""
+    both = (Episode(FORWARD, 24.9, 26.2, loss=1.0), Episode(BACKWARD, 24.9, 26.2, loss=1.0))
+    found = only(diagnose(recording(call(5, *both))), "blackout")
+    assert found.direction == "both"
+
+
+def test_a_hang_up_in_the_middle_of_glare_decides_nothing() -> None:
+    """A call that is over before glare could be resolved is not a failed one."""
+    events, stats = call(6, duration_s=20)
+    crossing = [event for event in glare(19.9) if event["t_s"] < 19.921]
+    diagnosis = diagnose(recording((events, stats), events=crossing))
+    assert diagnosis.findings == ()
+    assert diagnosis.verdict == "clean"

@@ -95,7 +95,9 @@ class ScriptedPeer:
         """Send the next gathered candidate, unless its generation was rolled back meanwhile."""
         kind, init = self._late.popleft()
         state = self.core.state
-        alive = {applied.ufrag for applied in (state.pending_local, state.current_local) if applied is not None}
+        alive = {
+            applied.ufrag for applied in (state.pending_local, state.current_local) if applied is not None
+        }
         if init["usernameFragment"] in alive:
             self.outbox.append((kind, init))
 

@@ -1,4 +1,4 @@
-"""The operations chain, the emitter and the candidate gate."""
+"""The operations chain keeps the order of the calls, whoever awaits them and whoever gives up."""
 
 from __future__ import annotations
 
@@ -6,163 +6,89 @@ import asyncio
 
 import pytest
 
-from calllab.rtc.candidate_gate import CandidateGate
-from calllab.rtc.emitter import Emitter
-from calllab.rtc.errors import InvalidStateError
+from calllab.rtc import InvalidStateError, RTCPeerConnection
 from calllab.rtc.operations import OperationsChain
-from calllab.rtc.states import connection_state
 
 
-async def test_operations_run_one_after_the_other() -> None:
-    """Operations run in the order of their calls, one after the other; then the chain is empty."""
-    order: list[str] = []
+async def test_an_operation_takes_its_place_at_the_call() -> None:
+    """The chain is not empty from the call on, before anybody has awaited anything."""
     empty: list[bool] = []
-    chain = OperationsChain(lambda: empty.append(chain.is_empty))
-    release = asyncio.Event()
+    chain = OperationsChain(lambda: empty.append(True))
 
-    async def slow() -> str:
-        order.append("slow begins")
-        await release.wait()
-        order.append("slow ends")
-        return "slow"
+    async def nothing() -> None:
+        assert empty == []
 
-    async def quick() -> str:
-        order.append("quick")
-        return "quick"
-
-    async def fails() -> str:
-        raise ZeroDivisionError
-
-    tasks = [asyncio.create_task(chain.run("x", operation)) for operation in (slow, fails, quick)]
-    await asyncio.sleep(0)
+    pending = chain.run("first", nothing)
     assert not chain.is_empty
-    release.set()
-    results = await asyncio.gather(*tasks, return_exceptions=True)
-    assert order == ["slow begins", "slow ends", "quick"]
-    assert [results[0], results[2]] == ["slow", "quick"]
-    assert isinstance(results[1], ZeroDivisionError)
+    await pending
+    assert chain.is_empty
     assert empty == [True]
 
 
-async def test_a_cancelled_operation_leaves_the_chain() -> None:
-    """An operation that is cancelled while it waits never runs and holds nobody up."""
+async def test_operations_run_in_the_order_of_their_calls() -> None:
+    """Awaiting the last one first changes nothing."""
+    chain, order = OperationsChain(lambda: None), []
+
+    def operation(number: int) -> asyncio.Future[None]:
+        async def run() -> None:
+            await asyncio.sleep(0)
+            order.append(number)
+
+        return asyncio.ensure_future(chain.run(str(number), run))
+
+    pending = [operation(number) for number in range(4)]
+    await pending[3]
+    assert order == [0, 1, 2, 3]
+    await asyncio.gather(*pending)
+
+
+@pytest.mark.parametrize("steps", [0, 1, 2])
+async def test_a_cancelled_operation_does_not_stall_the_chain(steps: int) -> None:
+    """Whether it was cancelled before its first step, while it waited or in the middle, the next one runs."""
     chain = OperationsChain(lambda: None)
-    release, ran = asyncio.Event(), []
 
-    async def wait() -> None:
-        await release.wait()
+    async def forever() -> None:
+        await asyncio.Event().wait()
 
-    async def note() -> None:
-        ran.append(True)
+    async def soon() -> str:
+        return "done"
 
-    first = asyncio.create_task(chain.run("first", wait))
-    cancelled = asyncio.create_task(chain.run("second", note))
-    last = asyncio.create_task(chain.run("third", note))
-    await asyncio.sleep(0)
-    cancelled.cancel()
-    release.set()
-    await asyncio.gather(first, last)
-    assert ran == [True]
-    assert cancelled.cancelled()
+    stuck = asyncio.ensure_future(chain.run("stuck", forever))
+    waiting = asyncio.ensure_future(chain.run("waiting", forever))
+    following = chain.run("following", soon)
+    for _ in range(steps):
+        await asyncio.sleep(0)
+    waiting.cancel()
+    stuck.cancel()
+    async with asyncio.timeout(1):
+        assert await following == "done"
     assert chain.is_empty
 
 
-async def test_a_closed_chain_refuses() -> None:
-    """After close() neither new operations nor those that wait run."""
-    chain = OperationsChain(lambda: pytest.fail("a closed chain tells nobody"))
-    release, ran = asyncio.Event(), []
-
-    async def wait() -> None:
-        await release.wait()
-
-    async def note() -> None:
-        ran.append(True)
-
-    first = asyncio.create_task(chain.run("first", wait))
-    second = asyncio.create_task(chain.run("second", note))
-    await asyncio.sleep(0)
-    chain.close()
-    release.set()
-    await first
-    with pytest.raises(InvalidStateError, match="second"):
-        await second
-    with pytest.raises(InvalidStateError, match="third"):
-        await chain.run("third", note)
-    assert not ran
+async def test_a_closed_connection_refuses_what_waited_and_what_comes() -> None:
+    """Operations that had not begun when the connection was closed are refused, and so are later ones."""
+    pc = RTCPeerConnection()
+    pc.addTransceiver("audio")
+    early = pc.createOffer()
+    await pc.close()
+    with pytest.raises(InvalidStateError, match="createOffer"):
+        await early
+    with pytest.raises(InvalidStateError, match="setLocalDescription"):
+        await pc.setLocalDescription()
 
 
-async def test_emitter() -> None:
-    """Handlers run in order, once() once, removed ones never, coroutines as tasks that can be cancelled."""
-    emitter, seen = Emitter(), []
-    forever = asyncio.Event()
-
-    @emitter.on("event")
-    def first(value: int) -> None:
-        seen.append(("first", value))
-
-    emitter.once("event", lambda value: seen.append(("once", value)))
-    removed = emitter.on("event", lambda value: seen.append(("removed", value)))
-    emitter.remove_listener("event", removed)
-
-    async def coroutine(value: int) -> None:
-        seen.append(("coroutine", value))
-        await forever.wait()
-
-    emitter.on("event", coroutine)
-    assert emitter.emit("event", 1)
-    assert emitter.emit("event", 2)
-    assert not emitter.emit("other")
-    assert seen == [("first", 1), ("once", 1), ("first", 2)]
-    await asyncio.sleep(0)
-    assert seen[3:] == [("coroutine", 1), ("coroutine", 2)]
-    await emitter.cancel_handlers()
-    emitter.remove_all_listeners()
-    assert not emitter.emit("event", 3)
-
-
-async def test_a_handler_may_close_what_called_it() -> None:
-    """Cancelling the handlers from within one of them does not cancel that one."""
-    emitter, reached = Emitter(), asyncio.Event()
-
-    async def closes() -> None:
-        await emitter.cancel_handlers()
-        reached.set()
-
-    emitter.on("event", closes)
-    emitter.emit("event")
-    async with asyncio.timeout(2):
-        await reached.wait()
-
-
-async def test_gate_keeps_the_order() -> None:
-    """What is held back comes out in order, before what comes later."""
-    gate, seen = CandidateGate(), []
-    gate.pass_through(lambda: seen.append(1))
-    assert seen == [1]
-    gate.close_for_a_moment()
-    for number in (2, 3):
-        gate.pass_through(lambda number=number: seen.append(number))
-    assert seen == [1]
-    while len(seen) < 3:
-        await asyncio.sleep(0)
-    gate.pass_through(lambda: seen.append(4))
-    assert seen == [1, 2, 3, 4]
-
-
-@pytest.mark.parametrize(
-    ("ice", "dtls", "state"),
-    [
-        ("new", "new", "new"),
-        ("checking", "new", "connecting"),
-        ("connected", "connecting", "connecting"),
-        ("completed", "connected", "connected"),
-        ("connected", "closed", "connected"),
-        ("disconnected", "connected", "disconnected"),
-        ("failed", "connected", "failed"),
-        ("connected", "failed", "failed"),
-    ],
-)
-def test_connection_states(ice: str, dtls: str, state: str) -> None:
-    """The connection state is the first row of the table in webrtc-pc 4.3.3 that applies."""
-    assert connection_state(ice, dtls, closed=False) == state
-    assert connection_state(ice, dtls, closed=True) == "closed"
+async def test_an_answer_is_made_once_although_tracks_wait_to_be_negotiated() -> None:
+    """A remote offer set right after addTrack is answered with the track in it: no offer of ours follows."""
+    async with RTCPeerConnection() as offerer, RTCPeerConnection() as answerer:
+        offerer.addTransceiver("audio")
+        await offerer.setLocalDescription()
+        fired: list[str] = []
+        answerer.on("negotiationneeded", lambda: fired.append(answerer.signalingState))
+        answerer.addTransceiver("audio")
+        assert offerer.localDescription is not None
+        pending = answerer.setRemoteDescription(offerer.localDescription)
+        await pending
+        await answerer.setLocalDescription()
+        await asyncio.sleep(0.05)
+        assert answerer.signalingState == "stable"
+        assert fired in ([], ["stable"])

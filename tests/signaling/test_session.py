@@ -312,6 +312,30 @@ async def test_a_fresh_token_that_is_refused_is_not_refreshed_for_ever(impostor:
     assert requests == ["/api/auth/login", "/x", "/api/auth/refresh", "/x"]
 
 
+async def test_a_late_refusal_of_an_old_token_costs_no_second_refresh(impostor: Impostor) -> None:
+    """A 401 that arrives when others have refreshed already is answered with the token they got."""
+    late = asyncio.Event()
+    refreshes = 0
+
+    async def answer(request: web.Request) -> web.Response:
+        nonlocal refreshes
+        if request.path == "/late":
+            await late.wait()
+        refreshes += request.path == "/api/auth/refresh"
+        if request.path.startswith("/api/auth/"):
+            return web.json_response({"accessToken": f"t{refreshes}", "refreshToken": "r", "expiresIn": 1})
+        return web.Response(status=401 if request.headers["Authorization"] == "Bearer t0" else 200)
+
+    async with ServiceSession(await impostor(answer)) as session:
+        await session.login("alice", PASSWORD)
+        slow = asyncio.create_task(session.fetch_with_auth("GET", "/late"))
+        await asyncio.sleep(0)
+        assert (await session.fetch_with_auth("GET", "/x")).ok
+        late.set()
+        assert (await slow).ok
+    assert refreshes == 1
+
+
 async def test_a_login_during_a_refresh_wins(impostor: Impostor) -> None:
     """The answer to an overtaken refresh does not bring the old user back."""
     refreshing, go_on = asyncio.Event(), asyncio.Event()
