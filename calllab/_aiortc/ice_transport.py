@@ -290,8 +290,7 @@ class IceTransport:
 
     async def _retire_later(self, generation: IceGeneration) -> None:
         await asyncio.sleep(self._settings.timers.retire_after_s)
-        self._old.discard(generation)
-        await generation.shutdown()
+        await self._shut_down_generation(generation)
 
     def _retire(self, generation: IceGeneration) -> None:
         generation.silence()
@@ -302,10 +301,9 @@ class IceTransport:
         self._spawn(self._shut_down_generation(generation))
 
     async def _shut_down_generation(self, generation: IceGeneration) -> None:
-        try:
-            await generation.shutdown()
-        finally:
-            self._old.discard(generation)
+        # Known until its sockets are closed: the closing of the transport may cut this short and ends the rest.
+        await generation.shutdown()
+        self._old.discard(generation)
 
     # What a generation tells (GenerationOwner)
 

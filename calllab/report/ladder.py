@@ -11,10 +11,10 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from calllab.lab import Recording
+from calllab.report.figure import ReportFigure
 from calllab.report.palette import ANSWER, FAINT, GLARE, INK, MUTED, OFFER
 
 __all__ = ["Arrow", "Mark", "arrows_of", "marks_of", "plot_ladder"]
@@ -76,8 +76,7 @@ def plot_ladder(recording: Recording, call_id: str | None = None) -> Figure:
     arrows, marks = arrows_of(rows, peers)[:MAX_ROWS], marks_of(rows)[:MAX_ROWS]
     heights, cuts = _place(arrows, marks)
     bottom = max(heights.values(), default=1.0) + 0.4
-    figure = Figure(figsize=(9.0, 1.0 + bottom), dpi=110, facecolor="white")
-    FigureCanvasAgg(figure)
+    figure = ReportFigure(figsize=(9.0, 1.0 + bottom), dpi=110, facecolor="white")
     axis = figure.add_axes((0.0, 0.0, 1.0, 1.0))
     axis.set_axis_off()
     axis.set_xlim(0, 9)

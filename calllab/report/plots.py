@@ -8,12 +8,12 @@ from typing import Final
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from calllab.diagnosis import Diagnosis, diagnose
 from calllab.lab import Recording
+from calllab.report.figure import ReportFigure
 from calllab.report.palette import FAINT, FAULT, INK, MUTED, STATES, direction_colors
 from calllab.report.traces import Fault, Trace, connection_states, faults_of, traces_of
 
@@ -41,8 +41,7 @@ def plot_quality(recording: Recording, diagnosis: Diagnosis | None = None) -> Fi
     traces = traces_of(recording)
     colors = direction_colors(recording.peers)
     size = (10.5, 2.0 + 1.25 * len(PANELS))
-    figure = Figure(figsize=size, dpi=110, layout="constrained", facecolor="white")
-    FigureCanvasAgg(figure)
+    figure = ReportFigure(figsize=size, dpi=110, layout="constrained", facecolor="white")
     heights = [0.34 * max(1, len(recording.peers)) + 0.5, *([1.25] * len(PANELS))]
     axes: list[Axes] = list(figure.subplots(len(heights), 1, sharex=True, height_ratios=heights))
     end_s = max(recording.duration_s, 1.0)

@@ -22,7 +22,7 @@ def test_the_notebook_runs(notebook: Path, tmp_path: Path) -> None:
     """nbconvert executes the notebook without an error and writes HTML with its pictures."""
     command = [sys.executable, "-m", "jupyter", "nbconvert", "--execute", "--to", "html"]
     done = subprocess.run(
-        [*command, "--output-dir", str(tmp_path), "--KernelManager.transport=ipc", str(notebook)],
+        [*command, "--output-dir", str(tmp_path), str(notebook)],
         capture_output=True,
         text=True,
         timeout=280,

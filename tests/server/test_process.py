@@ -38,6 +38,7 @@ async def child(
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
         env={**_CLEAN, "TMPDIR": tempfile.gettempdir(), **environment},
+        preexec_fn=_listen_to_signals,
     )
     try:
         yield process
@@ -47,6 +48,12 @@ async def child(
         await process.communicate()
         # Without this the pipes' transports are closed by the garbage collector, which warns.
         process._transport.close()  # type: ignore[attr-defined]
+
+
+def _listen_to_signals() -> None:
+    """Undo what the suite itself may have been started with: a shell's background job ignores SIGINT."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def temporary_files() -> list[Path]:
