@@ -125,6 +125,7 @@ class IceGeneration(Connection):
         self._remote_count = 0
         self._deadline_from = 0.0
         self._shut_down = False
+        self._shutdown_task: asyncio.Task[None] | None = None
         self._reported_pair: ice.CandidatePair | None = None
 
     # Facts
@@ -417,9 +418,18 @@ class IceGeneration(Connection):
         self._shut_down = True
 
     async def shutdown(self) -> None:
-        """Close every socket and end every task; nothing is told any more."""
+        """Close every socket and end every task; nothing is told any more.
+
+        Whoever asks waits for the same end: a protocol's close() cancelled half-way (ice.py:312 awaits
+        a bare future) would take every later one along.
+        """
         self._shut_down = True
-        tasks = [task for task in self._tasks if task is not asyncio.current_task()]
+        if self._shutdown_task is None:
+            self._shutdown_task = asyncio.create_task(self._end())
+        await asyncio.shield(self._shutdown_task)
+
+    async def _end(self) -> None:
+        tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
         if tasks:

@@ -301,7 +301,7 @@ class IceTransport:
         self._spawn(self._shut_down_generation(generation))
 
     async def _shut_down_generation(self, generation: IceGeneration) -> None:
-        # Known until its sockets are closed: the closing of the transport may cut this short and ends the rest.
+        # Known until its sockets are closed: the transport's closing may cut this short and ends the rest.
         await generation.shutdown()
         self._old.discard(generation)
 

@@ -214,3 +214,18 @@ async def test_closing_while_gathering_and_checking_leaves_nothing() -> None:
 async def test_construction_needs_no_event_loop_turn() -> None:
     """A transport that was never used has nothing to close."""
     await IceTransport().close()
+
+
+@pytest.mark.parametrize("steps", range(6))
+async def test_closing_while_a_generation_is_being_closed_leaves_nothing(steps: int) -> None:
+    """A close() at any moment of a discarded generation's own end completes, and so does that end."""
+    async with ice_pair() as pair:
+        pair.negotiate()
+        await pair.connected()
+        pair.alice.prepare(offerer=True)
+        await until(lambda: pair.alice.ice.gathering_state == "complete")
+        pair.alice.ice.discard(pair.alice.credentials)
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        await pair.alice.ice.close()
+        assert pair.alice.wire.open == set()
