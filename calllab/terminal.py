@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
 
+import pandas as pd
+from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.status import Status
@@ -14,10 +15,10 @@ from calllab.demo import Demonstration
 from calllab.diagnosis import Diagnosis
 from calllab.report import summarize
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 __all__ = ["DemoScreen", "print_diagnosis"]
+
+FULL_TABLE_WIDTH = 100
+SHOWN_WITH_TENTHS = 1000
 
 
 class DemoScreen:
@@ -48,7 +49,7 @@ class DemoScreen:
         """Show the summary, the findings, and where everything is."""
         console = self._console
         console.print()
-        console.print(_summary_table(summarize(demonstration.recording)))
+        console.print(_summary_table(summarize(demonstration.recording), console.width))
         console.print()
         print_diagnosis(demonstration.diagnosis, console)
         console.print()
@@ -81,17 +82,29 @@ def print_diagnosis(diagnosis: Diagnosis, console: Console | None = None) -> Non
         console.print("  nothing was found")
 
 
-def _summary_table(summary: pd.DataFrame) -> Table:
-    table = Table(title="What each direction carried", title_justify="left", header_style="bold")
+def _summary_table(summary: pd.DataFrame, width: int) -> Table:
+    table = Table(
+        title="What each direction carried",
+        title_justify="left",
+        header_style="bold",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+        show_edge=False,
+    )
+    if width < FULL_TABLE_WIDTH:
+        summary = summary.drop(columns=["jitter ms", "freezes"]).rename(columns={"latency ms": "lat. ms"})
     for name in summary.columns:
-        numeric = summary[name].dtype.kind in "if"
-        table.add_column(str(name), justify="right" if numeric else "left")
+        numeric = pd.api.types.is_numeric_dtype(summary[name])
+        table.add_column(str(name), justify="right" if numeric else "left", no_wrap=not numeric)
     for row in summary.itertuples(index=False):
         table.add_row(*(_cell(value) for value in row))
     return table
 
 
 def _cell(value: object) -> str:
+    if pd.isna(value):  # type: ignore[call-overload]
+        return ""
     if isinstance(value, float):
-        return "" if value != value else f"{value:,.1f}"  # NaN is not equal to itself
+        return f"{value:,.1f}" if abs(value) < SHOWN_WITH_TENTHS else f"{value:,.0f}"
     return escape(str(value))

@@ -98,7 +98,7 @@ def _json_for_script(text: str) -> str:
 
 
 def _cell(value: Any) -> str:
-    if value is None or (isinstance(value, float) and pd.isna(value)):
+    if pd.isna(value):
         return "–"
     if isinstance(value, float):
         return f"{value:,.1f}"

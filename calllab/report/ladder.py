@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from calllab.lab import Recording
-from calllab.report.figure import ReportFigure
+from calllab.report.figure import ReportFigure, plain_text
 from calllab.report.palette import ANSWER, FAINT, GLARE, INK, MUTED, OFFER
 
 __all__ = ["Arrow", "Mark", "arrows_of", "marks_of", "plot_ladder"]
@@ -61,6 +61,7 @@ class Mark:
     glare: bool = False
 
 
+@plain_text
 def plot_ladder(recording: Recording, call_id: str | None = None) -> Figure:
     """Draw the signaling between the two peers of a call, glare in red.
 

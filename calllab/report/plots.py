@@ -13,7 +13,7 @@ from matplotlib.patches import Patch
 
 from calllab.diagnosis import Diagnosis, diagnose
 from calllab.lab import Recording
-from calllab.report.figure import ReportFigure
+from calllab.report.figure import ReportFigure, plain_text
 from calllab.report.palette import FAINT, FAULT, INK, MUTED, STATES, direction_colors
 from calllab.report.traces import Fault, Trace, connection_states, faults_of, traces_of
 
@@ -30,6 +30,7 @@ PANELS: Final = (
 _SHORT_FAULT_S = 0.4
 
 
+@plain_text
 def plot_quality(recording: Recording, diagnosis: Diagnosis | None = None) -> Figure:
     """Plot bitrate, loss, round trip, jitter and frames per second of both directions over time.
 
@@ -108,7 +109,7 @@ def _draw_states(axis: Axes, recording: Recording) -> None:
         for from_s, to_s, state in connection_states(recording, peer):
             length = to_s - from_s
             axis.barh(row, length, left=from_s, height=0.5, color=STATES.get(state, FAINT), linewidth=0)
-            if state in ("disconnected", "failed") and length > 0.05 * recording.duration_s:
+            if state in ("disconnected", "failed") and length > 0.09 * recording.duration_s:
                 axis.text(from_s + length / 2, row, state, ha="center", va="center", fontsize=6.5, color=INK)
     axis.set_yticks(range(len(names)), names)
     axis.set_ylim(len(names) - 0.4, -1.6)

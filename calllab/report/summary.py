@@ -23,9 +23,9 @@ COLUMNS = (
     "kbit/s",
     "RTT ms",
     "jitter ms",
-    "frames/s",
+    "fps",
     "freezes",
-    "longest gap ms",
+    "gap ms",
     "latency ms",
 )
 
@@ -77,9 +77,10 @@ def summarize(recording: Recording) -> pd.DataFrame:
         )
     rows.sort(key=lambda row: row[:3])
     frame = pd.DataFrame(rows, columns=list(COLUMNS))
-    frame["longest gap ms"] = pd.to_numeric(frame["longest gap ms"]) * 1000
+    frame["gap ms"] = pd.to_numeric(frame["gap ms"]) * 1000
     for column in COLUMNS[4:]:
         frame[column] = pd.to_numeric(frame[column]).astype(float).round(1)
+    frame["freezes"] = frame["freezes"].astype("Int64")
     return frame
 
 

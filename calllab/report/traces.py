@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from calllab.lab import Recording
 from calllab.lab.rates import RateMeter, Rates
@@ -69,7 +70,7 @@ def connection_states(recording: Recording, peer: str) -> Iterator[tuple[float, 
         if row["peer"] == peer and row["event"] == "call-end"
     ]
     changes = sorted([*changes, *ends])
-    for (from_s, state), (to_s, _) in zip(changes, [*changes[1:], (recording.duration_s, "")], strict=True):
+    for (from_s, state), (to_s, _) in pairwise([*changes, (recording.duration_s, "")]):
         if to_s > from_s and state != "closed":
             yield from_s, to_s, state
 
