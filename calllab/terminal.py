@@ -88,7 +88,7 @@ def _summary_table(summary: pd.DataFrame, width: int) -> Table:
         title_justify="left",
         header_style="bold",
         box=box.SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
+        padding=0,
         pad_edge=False,
         show_edge=False,
     )

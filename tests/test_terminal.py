@@ -39,6 +39,8 @@ def test_the_table_fits_eighty_columns() -> None:
     made.print(_summary_table(summarize(recording(call(1, duration_s=20))), 80))
     shown = out.getvalue()
     assert "…" not in shown
+    assert "packets" in shown
+    assert "lat. ms" in shown
     assert max(len(line) for line in shown.splitlines()) <= 80
 
 

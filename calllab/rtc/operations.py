@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
 from typing import Any, TypeVar
 
@@ -35,10 +35,12 @@ class OperationsChain:
         """Whether no operation runs or waits."""
         return not self._turns
 
-    def run(self, name: str, operation: Callable[[], Awaitable[Result]]) -> Awaitable[Result]:
+    def run(self, name: str, operation: Callable[[], Awaitable[Result]]) -> Coroutine[Any, Any, Result]:
         """Run ``operation`` when all earlier ones have ended; await the result to know how it ended.
 
-        Raises InvalidStateError, through the result, once the connection is closed.
+        The operation is in the chain when this returns.  The result is a coroutine, so that it can be
+        awaited, gathered or made a task like any other; it raises InvalidStateError once the connection is
+        closed.
         """
         loop = asyncio.get_running_loop()
         turn: asyncio.Future[None] = loop.create_future()
@@ -47,7 +49,7 @@ class OperationsChain:
         task = loop.create_task(self._run(name, turn, operation))
         self._tasks.add(task)
         task.add_done_callback(partial(self._forget, turn))
-        return task
+        return _outcome(task)
 
     async def _run(
         self, name: str, turn: asyncio.Future[None], operation: Callable[[], Awaitable[Result]]
@@ -88,3 +90,7 @@ class OperationsChain:
                 self._turns[0].set_result(None)
         elif not self._closed:
             self._on_empty()
+
+
+async def _outcome(task: asyncio.Task[Result]) -> Result:
+    return await task

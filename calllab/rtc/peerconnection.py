@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Coroutine, Mapping, Sequence
 from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self, cast, get_args
@@ -145,7 +145,7 @@ class RTCPeerConnection(Emitter):
 
     # Offer and answer
 
-    def createOffer(self, *, iceRestart: bool = False) -> Awaitable[RTCSessionDescription]:
+    def createOffer(self, *, iceRestart: bool = False) -> Coroutine[Any, Any, RTCSessionDescription]:
         """Make an offer; it takes effect when it is set."""
 
         async def operation() -> RTCSessionDescription:
@@ -153,7 +153,7 @@ class RTCPeerConnection(Emitter):
 
         return self._session.chain.run("createOffer", operation)
 
-    def createAnswer(self) -> Awaitable[RTCSessionDescription]:
+    def createAnswer(self) -> Coroutine[Any, Any, RTCSessionDescription]:
         """Make an answer to the remote offer; it takes effect when it is set."""
 
         async def operation() -> RTCSessionDescription:
@@ -163,7 +163,7 @@ class RTCPeerConnection(Emitter):
 
     def setLocalDescription(
         self, description: RTCSessionDescription | Mapping[str, Any] | None = None
-    ) -> Awaitable[None]:
+    ) -> Coroutine[Any, Any, None]:
         """Set an offer or answer of ours, or ``{"type": "rollback"}``; without an argument make the right
         one.
 
@@ -185,7 +185,9 @@ class RTCPeerConnection(Emitter):
 
         return self._session.chain.run("setLocalDescription", operation)
 
-    def setRemoteDescription(self, description: RTCSessionDescription | Mapping[str, Any]) -> Awaitable[None]:
+    def setRemoteDescription(
+        self, description: RTCSessionDescription | Mapping[str, Any]
+    ) -> Coroutine[Any, Any, None]:
         """Set a description of the peer's; an offer rolls a pending one of ours back first.
 
         Raises InvalidStateError, SdpError (it is not SDP) or InvalidAccessError (it does not fit the

@@ -255,7 +255,7 @@ async def test_no_candidate_overtakes_its_description(wrap: str) -> None:
         elif wrap == "shield":
             await asyncio.shield(setting)
         else:
-            await asyncio.ensure_future(setting)
+            await asyncio.create_task(setting)
         order.append("description")
         await until(lambda: peer.iceGatheringState == "complete", "complete gathering")
         assert order[0] == "description"

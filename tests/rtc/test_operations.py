@@ -42,9 +42,9 @@ async def test_operations_run_in_the_order_of_their_calls() -> None:
     await asyncio.gather(*pending)
 
 
-@pytest.mark.parametrize("steps", [0, 1, 2])
+@pytest.mark.parametrize("steps", [1, 2, 3])
 async def test_a_cancelled_operation_does_not_stall_the_chain(steps: int) -> None:
-    """Whether it was cancelled before its first step, while it waited or in the middle, the next one runs."""
+    """Whether it is cancelled while it waits for its turn or in the middle, the next one runs."""
     chain = OperationsChain(lambda: None)
 
     async def forever() -> None:
