@@ -2,9 +2,27 @@
 
 from __future__ import annotations
 
-from calllab.report.html import write_report
-from calllab.report.ladder import plot_ladder
-from calllab.report.plots import plot_quality
-from calllab.report.summary import summarize
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from calllab.report.html import write_report
+    from calllab.report.ladder import plot_ladder
+    from calllab.report.plots import plot_quality
+    from calllab.report.summary import summarize
 
 __all__ = ["plot_ladder", "plot_quality", "summarize", "write_report"]
+
+# The live panel takes its colours from here without waiting for matplotlib: each name loads what it needs.
+_HOMES = {
+    "plot_ladder": "ladder",
+    "plot_quality": "plots",
+    "summarize": "summary",
+    "write_report": "html",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'calllab.report' has no attribute {name!r}")
+    return getattr(import_module(f"calllab.report.{_HOMES[name]}"), name)

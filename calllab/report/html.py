@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import io
-import re
-from datetime import datetime
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
-from matplotlib import rc_context
-from matplotlib.figure import Figure
 
 from calllab import __version__
 from calllab.diagnosis import Diagnosis, diagnose
@@ -20,10 +16,15 @@ from calllab.errors import RecordingError
 from calllab.lab import Recording
 from calllab.report.ladder import plot_ladder
 from calllab.report.plots import plot_quality
-from calllab.report.summary import summarize
-from calllab.report.traces import faults_of
+from calllab.report.summary import COLUMNS, DECIMALS, summarize
+from calllab.report.svg import inline_svg
+from calllab.report.timeline import MAX_LINES, timeline
+from calllab.report.traces import call_ids, faults_of
 
 __all__ = ["write_report"]
+
+# A page draws the ladders of the first calls; all are in the timeline.
+MAX_LADDERS = 8
 
 _HEADLINES = {
     "clean": "Nothing was wrong with this call.",
@@ -36,7 +37,8 @@ _HEADLINES = {
 def write_report(recording: Recording, path: Path | str, *, diagnosis: Diagnosis | None = None) -> Path:
     """Write the report of a recording to one self-contained HTML file and return its path.
 
-    Raises :exc:`~calllab.errors.RecordingError` if the file cannot be written.
+    The same recording always gives the same page.  Raises :exc:`~calllab.errors.RecordingError` if the file
+    cannot be written.
     """
     path = Path(path)
     page = _render(recording, diagnosis or diagnose(recording))
@@ -50,56 +52,68 @@ def write_report(recording: Recording, path: Path | str, *, diagnosis: Diagnosis
 
 def _render(recording: Recording, diagnosis: Diagnosis) -> str:
     environment = Environment(
-        loader=PackageLoader("calllab.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+        loader=PackageLoader("calllab.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    environment.filters["seconds"] = lambda value: f"{value:.1f} s"
-    environment.filters["cell"] = _cell
-    calls = list(
-        dict.fromkeys(
-            str(row["callId"])
-            for row in recording.event_rows
-            if row["event"] == "signal-sent" and isinstance(row.get("callId"), str)
-        )
-    )
+    environment.filters.update(seconds=lambda value: f"{value:.1f} s", arrows=_arrows)
+    calls = call_ids(recording)
+    lines = timeline(recording)
     return environment.get_template("report.html.j2").render(
         headline=_HEADLINES[diagnosis.verdict],
         diagnosis=diagnosis,
-        diagnosis_json=Markup(_json_for_script(diagnosis.to_json())),
-        summary=summarize(recording),
-        quality=_svg(plot_quality(recording, diagnosis)),
-        ladders=[(number, _svg(plot_ladder(recording, call))) for number, call in enumerate(calls, 1)],
+        diagnosis_json=_script_json(diagnosis.to_json()),
+        columns=COLUMNS,
+        rows=_table(recording),
+        quality=inline_svg(plot_quality(recording, diagnosis), "quality", "Quality over time"),
+        ladders=[
+            (number, inline_svg(plot_ladder(recording, call), f"ladder{number}", f"Ladder of call {number}"))
+            for number, call in enumerate(calls[:MAX_LADDERS], 1)
+        ],
+        ladders_left_out=len(calls[MAX_LADDERS:]),
         faults=faults_of(recording),
-        meta=recording.meta,
+        lines=lines[:MAX_LINES],
+        lines_left_out=len(lines[MAX_LINES:]),
         peers=recording.peers,
         duration_s=recording.duration_s,
-        digest=recording.digest(),
-        version=__version__,
-        written=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M"),
+        about=tuple(_about(recording)),
+        started=recording.meta.get("startedAt") or "",
     )
 
 
-def _svg(figure: Figure) -> Markup:
-    """Return a figure as an SVG element that takes the width of the page."""
-    buffer = io.StringIO()
-    with rc_context({"svg.hashsalt": "calllab", "svg.fonttype": "path"}):
-        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
-    text = buffer.getvalue()
-    text = text[text.index("<svg") :]
-    # The text in the figures is drawn as paths; nothing of the recording is left in it as markup.
-    text = re.sub(r"<!--.*?-->|<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
-    for size in ("width", "height"):
-        text = re.sub(rf'(<svg[^>]*?) {size}="[^"]*"', r"\1", text, count=1)
+def _table(recording: Recording) -> list[list[str]]:
+    return [
+        [_cell(value, decimals) for value, decimals in zip(row, DECIMALS.values(), strict=True)]
+        for row in summarize(recording).itertuples(index=False)
+    ]
+
+
+def _cell(value: Any, decimals: int | None) -> str:
+    if decimals is None:
+        return f"{value:,}" if isinstance(value, int) else str(value)
+    return "–" if pd.isna(value) else f"{value:,.{decimals}f}"
+
+
+def _about(recording: Recording) -> Iterator[tuple[str, str]]:
+    """Yield what the recording says of itself, as (name, value)."""
+    for member in ("settings", "peers", "versions"):
+        told = recording.meta.get(member)
+        for name, value in told.items() if isinstance(told, Mapping) else ():
+            if isinstance(value, Mapping):
+                value = ", ".join(f"{key} {setting}" for key, setting in value.items())
+            yield str(name), str(value)
+    yield "digest", recording.digest()
+    yield "report by", f"calllab {__version__}"
+
+
+def _arrows(direction: object) -> str:
+    return str(direction).replace("->", " → ")
+
+
+def _script_json(text: str) -> Markup:
+    """Make JSON safe inside a script element: no end tag and no comment can be in it."""
+    for character in "<>&":
+        text = text.replace(character, f"\\u{ord(character):04x}")
     return Markup(text)
-
-
-def _json_for_script(text: str) -> str:
-    """Make JSON safe inside a script element: no end tag, no comment can be in it."""
-    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
-
-
-def _cell(value: Any) -> str:
-    if pd.isna(value):
-        return "–"
-    if isinstance(value, float):
-        return f"{value:,.1f}"
-    return f"{value:,}" if isinstance(value, int) else str(value)

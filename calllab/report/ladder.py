@@ -6,261 +6,240 @@ read, and where nothing happens the diagram is cut, with the time that was left 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Final
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 
 from calllab.lab import Recording
-from calllab.report.figure import ReportFigure, plain_text
-from calllab.report.palette import ANSWER, FAINT, GLARE, INK, MUTED, OFFER
+from calllab.report.figure import ReportFigure, plain
+from calllab.report.ladder_model import Arrow, Ladder, Mark, ladder_of
+from calllab.report.palette import ANSWER, FAINT, GLARE, INK, MUTED, OFFER, PAPER, STATES
 
-__all__ = ["Arrow", "Mark", "arrows_of", "marks_of", "plot_ladder"]
+__all__ = ["plot_ladder"]
 
-# Candidates that follow each other this closely are one arrow.
-BUNDLE_S: Final = 0.15
 # Where nothing happens for longer, the diagram is cut.
 CUT_S: Final = 0.6
+# Pictures of more cannot be read, and grow without bound: the rest is counted in words.
+MAX_STEPS: Final = 240
 
-ROW: Final = 0.34
-NEAR: Final = 0.12
-GAP: Final = 0.62
-MAX_ROWS: Final = 400
+# All lengths are inches of the picture.
+MARGIN: Final = 2.5
+SPACING: Final = 3.6
+ROW: Final = 0.31
+NEAR: Final = 0.11
+CUT: Final = 0.6
+HEAD: Final = 0.75
+FOOT: Final = 0.35
+_TIME_AT: Final = 0.13
+_MARK_AT: Final = 0.72
 
 _COLORS: Final = {"call-offer": OFFER, "call-answer": ANSWER}
 
 
 @dataclass(frozen=True)
-class Arrow:
-    """A message, or several candidates in a row; ``received_s`` is None if it never arrived."""
+class _Layout:
+    """Where each moment is, and where the diagram was cut and how many seconds were left out there."""
 
-    kind: str
-    sender: str
-    receiver: str
-    sent_s: float
-    received_s: float | None
-    count: int = 1
-    glare: bool = False
-
-    @property
-    def label(self) -> str:
-        """What is written at the arrow."""
-        name = self.kind.removeprefix("call-").replace("ice-", "")
-        return name if self.count == 1 else f"{name}s ×{self.count}"
+    heights: Mapping[float, float]
+    cuts: tuple[tuple[float, float], ...]
+    columns: Mapping[str, float]
+    width: float
+    bottom: float
 
 
-@dataclass(frozen=True)
-class Mark:
-    """Something that a peer did or became."""
-
-    peer: str
-    t_s: float
-    text: str
-    glare: bool = False
-
-
-@plain_text
 def plot_ladder(recording: Recording, call_id: str | None = None) -> Figure:
-    """Draw the signaling between the two peers of a call, glare in red.
+    """Draw the signaling between the peers of a call, offers that crossed in red.
 
     :param call_id: which call; None: the first one.  Raises LookupError if there is no such call.
     """
-    call_id = call_id if call_id is not None else _first_call(recording)
-    rows = [row for row in recording.event_rows if row.get("callId") == call_id]
-    if call_id is not None and not rows:
-        raise LookupError(f"the recording has no call {call_id!r}")
-    peers = list(dict.fromkeys(row["peer"] for row in rows))[:2]
-    if recording.peers:
-        peers.sort(key=recording.peers.index)
-    arrows, marks = arrows_of(rows, peers)[:MAX_ROWS], marks_of(rows)[:MAX_ROWS]
-    heights, cuts = _place(arrows, marks)
-    bottom = max(heights.values(), default=1.0) + 0.4
-    figure = ReportFigure(figsize=(9.0, 1.0 + bottom), dpi=110, facecolor="white")
+    ladder, left_out = _cut_short(ladder_of(recording, call_id))
+    layout = _lay_out(ladder)
+    figure = ReportFigure(layout.width, HEAD + layout.bottom + FOOT)
     axis = figure.add_axes((0.0, 0.0, 1.0, 1.0))
     axis.set_axis_off()
-    axis.set_xlim(0, 9)
-    axis.set_ylim(bottom, -1.0)
-    if len(peers) < 2:
-        axis.text(4.5, 0, "no signaling between two peers was recorded", ha="center", color=MUTED)
-        return figure
-    at = {peers[0]: 3.0, peers[1]: 6.0}
-    for peer, x in at.items():
-        axis.plot([x, x], [-0.35, bottom - 0.2], color=FAINT, linewidth=5, solid_capstyle="round", zorder=0)
-        axis.text(x, -0.6, peer, ha="center", va="center", fontsize=12, weight="bold", color=INK)
-    for y, left_out in cuts:
-        axis.fill_between([0.2, 8.8], y - 0.13, y + 0.13, color="white", zorder=1)
+    axis.set_xlim(0, layout.width)
+    axis.set_ylim(layout.bottom + FOOT, -HEAD)
+    if not ladder.arrows and not ladder.marks:
         axis.text(
-            4.5,
-            y,
-            f"· · ·  {left_out:.1f} s  · · ·",
+            layout.width / 2,
+            0,
+            "no signaling of a call was recorded",
             ha="center",
             va="center",
-            fontsize=8,
             color=MUTED,
-            zorder=2,
+            fontsize=10,
         )
-    for arrow in arrows:
-        _draw_arrow(axis, arrow, at, heights)
-    for mark in marks:
-        _draw_mark(axis, mark, at, heights)
+        return figure
+    _draw_lifelines(axis, layout)
+    _draw_glare(axis, ladder, layout)
+    for arrow in ladder.arrows:
+        _draw_arrow(axis, arrow, layout)
+    for mark in ladder.marks:
+        _draw_mark(axis, mark, layout)
+    if left_out:
+        _draw_note(axis, layout.width / 2, layout.bottom + 0.15, f"{left_out} later steps are not drawn")
     return figure
 
 
-def arrows_of(rows: Iterable[Mapping[str, Any]], peers: list[str]) -> list[Arrow]:
-    """Pair what was sent with what arrived, bundle candidates, and find the offers that crossed."""
-    received: dict[tuple[Any, ...], float] = {}
-    sent: list[tuple[Mapping[str, Any], tuple[Any, ...]]] = []
-    for row in rows:
-        kind = str(row.get("type"))
-        if row["event"] == "signal-received" and kind.startswith("call-"):
-            received.setdefault((row.get("from"), row["peer"], row.get("id"), kind), float(row["t_s"]))
-        elif row["event"] == "signal-sent" and kind.startswith("call-") and row.get("to") in peers:
-            sent.append((row, (row["peer"], row.get("to"), row.get("id"), kind)))
-    arrows: list[Arrow] = []
-    for row, key in sent:
-        arrow = Arrow(key[3], row["peer"], str(row.get("to")), float(row["t_s"]), received.get(key))
-        last = arrows[-1] if arrows else None
-        if last is not None and _bundles(last, arrow):
-            arrows[-1] = replace(last, count=last.count + 1, received_s=arrow.received_s)
-        else:
-            arrows.append(arrow)
-    offers = [arrow for arrow in arrows if arrow.kind == "call-offer"]
-    crossed = {
-        id(arrow)
-        for arrow in offers
-        for other in offers
-        if other.sender != arrow.sender and _cross(arrow, other)
-    }
-    return [replace(arrow, glare=True) if id(arrow) in crossed else arrow for arrow in arrows]
+def _cut_short(ladder: Ladder) -> tuple[Ladder, int]:
+    steps = sorted([*(arrow.sent_s for arrow in ladder.arrows), *(mark.t_s for mark in ladder.marks)])
+    if len(steps) <= MAX_STEPS:
+        return ladder, 0
+    until_s = steps[MAX_STEPS]
+    arrows = tuple(arrow for arrow in ladder.arrows if arrow.sent_s < until_s)
+    marks = tuple(mark for mark in ladder.marks if mark.t_s < until_s)
+    return replace(ladder, arrows=arrows, marks=marks), len(steps) - len(arrows) - len(marks)
 
 
-def marks_of(rows: Iterable[Mapping[str, Any]]) -> list[Mark]:
-    """Return what is worth saying beside the lifelines."""
-    marks: list[Mark] = []
-    for row in rows:
-        peer, t_s = row["peer"], float(row["t_s"])
-        match row["event"]:
-            case "offer-ignored":
-                marks.append(Mark(peer, t_s, "offer ignored", glare=True))
-            case "rollback":
-                marks.append(Mark(peer, t_s, "rollback", glare=True))
-            case "restartIce":
-                marks.append(Mark(peer, t_s, "ICE restart"))
-            case "connectionstatechange":
-                marks.append(Mark(peer, t_s, str(row.get("state"))))
-            case "setLocalDescription" | "setRemoteDescription" if "error" in row:
-                marks.append(Mark(peer, t_s, f"{row['event']}: {row['error']}", glare=True))
-    return marks
-
-
-def _bundles(last: Arrow, arrow: Arrow) -> bool:
-    return (
-        last.kind == arrow.kind == "call-ice-candidate"
-        and last.sender == arrow.sender
-        and arrow.sent_s - last.sent_s < BUNDLE_S * last.count
-    )
-
-
-def _cross(one: Arrow, other: Arrow) -> bool:
-    """Whether each was sent before the other had arrived."""
-    if one.received_s is None or other.received_s is None:
-        return False
-    return one.sent_s < other.received_s and other.sent_s < one.received_s
-
-
-def _first_call(recording: Recording) -> str | None:
-    for row in recording.event_rows:
-        if row["event"] == "signal-sent" and isinstance(row.get("callId"), str):
-            return str(row["callId"])
-    return None
-
-
-def _place(arrows: list[Arrow], marks: list[Mark]) -> tuple[dict[float, float], list[tuple[float, float]]]:
-    """Return the height of each moment, and where the diagram is cut and how much was left out."""
-    starts = {arrow.sent_s for arrow in arrows} | {mark.t_s for mark in marks}
-    ends = {arrow.received_s for arrow in arrows if arrow.received_s is not None}
+def _lay_out(ladder: Ladder) -> _Layout:
+    starts = {arrow.sent_s for arrow in ladder.arrows} | {mark.t_s for mark in ladder.marks}
+    ends = {arrow.received_s for arrow in ladder.arrows if arrow.received_s is not None}
     heights: dict[float, float] = {}
     cuts: list[tuple[float, float]] = []
     y, before = 0.0, None
     for moment in sorted(starts | ends):
         if before is not None:
-            idle = moment - before
-            if idle > CUT_S:
-                cuts.append((y + GAP / 2, idle))
-                y += GAP
+            if moment - before > CUT_S:
+                cuts.append((y + CUT / 2, moment - before))
+                y += CUT
             else:
                 y += ROW if moment in starts else NEAR
         heights[moment] = y
         before = moment
-    return heights, cuts
+    columns = {peer: MARGIN + SPACING * number for number, peer in enumerate(ladder.peers)}
+    width = 2 * MARGIN + SPACING * max(1, len(ladder.peers) - 1)
+    return _Layout(heights, tuple(cuts), columns, width, y + 0.25)
 
 
-def _draw_arrow(axis: Axes, arrow: Arrow, at: Mapping[str, float], heights: Mapping[float, float]) -> None:
-    from_x, to_x = at[arrow.sender], at[arrow.receiver]
-    from_y = heights[arrow.sent_s]
-    lost = arrow.received_s is None
-    to_y = heights[arrow.received_s] if arrow.received_s is not None else from_y + 0.1
-    if lost:
+def _draw_lifelines(axis: Axes, layout: _Layout) -> None:
+    for peer, x in layout.columns.items():
+        axis.plot([x, x], [-0.22, layout.bottom], color=FAINT, linewidth=5, solid_capstyle="round", zorder=0)
+        name = plain(peer, 24)
+        axis.text(x, -0.45, name, ha="center", va="center", fontsize=12, weight="bold", color=INK)
+    for y, seconds in layout.cuts:
+        # The lifelines are broken by the colour of the paper, across the whole picture.
+        axis.fill_between([0, layout.width], y - 0.14, y + 0.14, color=PAPER, linewidth=0, zorder=1)
+        _draw_note(axis, layout.width / 2, y, f"·  ·  ·   {seconds:.1f} s   ·  ·  ·")
+
+
+def _draw_glare(axis: Axes, ladder: Ladder, layout: _Layout) -> None:
+    """Put a band behind each crossing of offers, from the first offer to what the peers did about it."""
+    moments = [arrow.sent_s for arrow in ladder.arrows if arrow.glare]
+    moments += [arrow.received_s for arrow in ladder.arrows if arrow.glare and arrow.received_s is not None]
+    moments += [mark.t_s for mark in ladder.marks if mark.glare]
+    heights = sorted(layout.heights[moment] for moment in moments)
+    bands: list[list[float]] = []
+    for y in heights:
+        if bands and not any(bands[-1][1] < cut < y for cut, _ in layout.cuts):
+            bands[-1][1] = y
+        else:
+            bands.append([y, y])
+    first, last = min(layout.columns.values()), max(layout.columns.values())
+    for top, bottom in bands:
+        axis.fill_between(
+            [first, last], top - 0.2, bottom + 0.16, color=GLARE, alpha=0.08, linewidth=0, zorder=0.5
+        )
+        axis.text(
+            (first + last) / 2,
+            bottom + 0.08,
+            "glare",
+            ha="center",
+            va="bottom",
+            fontsize=9,
+            style="italic",
+            color=GLARE,
+        )
+
+
+def _draw_arrow(axis: Axes, arrow: Arrow, layout: _Layout) -> None:
+    from_x, to_x = layout.columns[arrow.sender], layout.columns[arrow.receiver]
+    from_y = layout.heights[arrow.sent_s]
+    to_y = from_y + NEAR if arrow.received_s is None else layout.heights[arrow.received_s]
+    if arrow.lost:
         to_x = from_x + 0.6 * (to_x - from_x)
-    color = GLARE if arrow.glare else _COLORS.get(arrow.kind, MUTED)
     strong = arrow.kind in _COLORS
+    color = GLARE if arrow.glare else _COLORS.get(arrow.kind, MUTED)
     axis.annotate(
         "",
         (to_x, to_y),
         (from_x, from_y),
         arrowprops={
-            "arrowstyle": "-|>,head_width=0.25,head_length=0.5",
+            "arrowstyle": "-|>,head_width=0.22,head_length=0.5",
             "color": color,
-            "linewidth": 1.8 if strong else 1.1,
-            "linestyle": "--" if lost else "-",
-            "shrinkA": 2,
-            "shrinkB": 2,
+            "linewidth": 1.7 if strong else 1.0,
+            "linestyle": (0, (4, 2)) if arrow.lost else "-",
+            "shrinkA": 2.5,
+            "shrinkB": 2.5 if not arrow.lost else 0,
         },
         zorder=3,
     )
-    share = 0.3
+    if arrow.lost:
+        axis.plot([to_x], [to_y], marker="x", markersize=7, markeredgewidth=2, color=GLARE, zorder=4)
+    _draw_label(axis, arrow, (from_x, from_y), (to_x, to_y), color if strong else INK, strong)
+    _draw_time(axis, arrow.sent_s, from_x, from_y, outside=-1 if from_x < to_x else 1)
+
+
+def _draw_label(
+    axis: Axes,
+    arrow: Arrow,
+    start: tuple[float, float],
+    end: tuple[float, float],
+    color: str,
+    strong: bool,
+) -> None:
+    """Write along the arrow, above it and near its sender: there it meets fewest others."""
+    dx, dy = end[0] - start[0], end[1] - start[1]
+    rightwards = dx > 0
+    # Heights grow downwards on the axis, angles upwards.
+    angle = math.degrees(math.atan2(-dy, dx) if rightwards else math.atan2(dy, -dx))
+    share = 0.2 / abs(dx) if dx else 0.0
     axis.text(
-        from_x + share * (to_x - from_x),
-        from_y + share * (to_y - from_y) - 0.03,
-        arrow.label + (" (lost)" if lost else ""),
-        ha="center",
+        start[0] + share * dx,
+        start[1] + share * dy - 0.03,
+        plain(arrow.label) + (", lost" if arrow.lost else ""),
+        ha="left" if rightwards else "right",
         va="bottom",
-        fontsize=8.5 if strong else 7.5,
+        rotation=angle,
+        rotation_mode="anchor",
+        fontsize=9 if strong else 8,
         weight="bold" if strong else "normal",
-        color=color if strong else INK,
-        zorder=4,
-        bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.6, "alpha": 0.8},
-    )
-    outside = -1 if from_x < to_x else 1
-    axis.text(
-        from_x + outside * 0.14,
-        from_y,
-        f"{arrow.sent_s:.2f} s",
-        ha="right" if outside < 0 else "left",
-        va="center",
-        fontsize=7,
-        color=MUTED,
-    )
-
-
-def _draw_mark(axis: Axes, mark: Mark, at: Mapping[str, float], heights: Mapping[float, float]) -> None:
-    if mark.peer not in at:
-        return
-    x, y = at[mark.peer], heights[mark.t_s]
-    outside = -1 if x < 4.5 else 1
-    color = GLARE if mark.glare else INK
-    axis.plot([x], [y], marker="o", markersize=5, color=color, zorder=5)
-    axis.text(
-        x + outside * 0.85,
-        y,
-        mark.text,
-        ha="right" if outside < 0 else "left",
-        va="center",
-        fontsize=8,
-        weight="bold" if mark.glare else "normal",
         color=color,
-        bbox={"facecolor": "white", "edgecolor": color, "boxstyle": "round,pad=0.25", "linewidth": 0.8},
+        path_effects=[withStroke(linewidth=2.5, foreground=PAPER)],
+        zorder=4,
+    )
+
+
+def _draw_mark(axis: Axes, mark: Mark, layout: _Layout) -> None:
+    x, y = layout.columns[mark.peer], layout.heights[mark.t_s]
+    outside = -1 if x <= layout.width / 2 else 1
+    color = GLARE if mark.glare else STATES.get(mark.state, INK)
+    axis.plot([x], [y], marker="o", markersize=6, color=color, markeredgecolor=PAPER, zorder=5)
+    _draw_time(axis, mark.t_s, x, y, outside)
+    axis.text(
+        x + outside * _MARK_AT,
+        y,
+        plain(mark.text, 26),
+        ha="right" if outside < 0 else "left",
+        va="center",
+        fontsize=8.5,
+        weight="bold" if mark.glare else "normal",
+        color=GLARE if mark.glare else INK,
+        bbox={"facecolor": PAPER, "edgecolor": color, "boxstyle": "round,pad=0.28", "linewidth": 1.1},
         zorder=6,
     )
+
+
+def _draw_time(axis: Axes, t_s: float, x: float, y: float, outside: int) -> None:
+    side = "right" if outside < 0 else "left"
+    axis.text(
+        x + outside * _TIME_AT, y, f"{t_s:.3f}", ha=side, va="center", fontsize=7.5, color=MUTED, zorder=2
+    )
+
+
+def _draw_note(axis: Axes, x: float, y: float, text: str) -> None:
+    axis.text(x, y, text, ha="center", va="center", fontsize=8.5, color=MUTED, zorder=2)

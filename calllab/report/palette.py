@@ -5,25 +5,61 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-__all__ = ["ANSWER", "FAINT", "FAULT", "GLARE", "INK", "MUTED", "OFFER", "STATES", "direction_colors"]
+__all__ = [
+    "ANSWER",
+    "BACKWARD",
+    "FAINT",
+    "FAULT",
+    "FAULT_INK",
+    "FORWARD",
+    "GLARE",
+    "INK",
+    "MUTED",
+    "OFFER",
+    "ON_COLOR",
+    "PAPER",
+    "STATES",
+    "THEMED",
+    "direction_colors",
+]
 
-DIRECTIONS: Final = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
+# What the first peer sends, and what the second one sends.
+FORWARD: Final = "#0072b2"
+BACKWARD: Final = "#d55e00"
+DIRECTIONS: Final = (FORWARD, BACKWARD, "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
 
 INK: Final = "#1f2430"
 MUTED: Final = "#6b7280"
 FAINT: Final = "#d7dbe2"
+PAPER: Final = "#ffffff"
 FAULT: Final = "#f2c14e"
+FAULT_INK: Final = "#7a5b00"
+# Text on a coloured ground, which is as light on a dark page as on a light one.
+ON_COLOR: Final = "#11151d"
 GLARE: Final = "#c8102e"
-OFFER: Final = "#0072b2"
-ANSWER: Final = "#009e73"
+# Offers and answers are no directions: they have colours that no direction has.
+OFFER: Final = "#7b4fa3"
+ANSWER: Final = "#1a7f64"
 
 STATES: Final = {
-    "new": "#d7dbe2",
+    "new": "#cfd4dc",
     "connecting": "#8ecae6",
     "connected": "#2a9d6f",
     "disconnected": "#f2a541",
-    "failed": "#c8102e",
+    "failed": "#e0475b",
     "closed": "#9aa1ac",
+}
+
+# Colours that follow the theme of the page, by the name of the page's variable.
+THEMED: Final = {
+    INK: "--ink",
+    MUTED: "--muted",
+    FAINT: "--line",
+    PAPER: "--card",
+    FAULT_INK: "--fault-ink",
+    GLARE: "--failed",
+    OFFER: "--offer",
+    ANSWER: "--answer",
 }
 
 

@@ -12,7 +12,7 @@ import ipywidgets as widgets
 
 from calllab.errors import CalllabError
 from calllab.lab.rates import RateMeter
-from calllab.report.palette import direction_colors
+from calllab.report.palette import BACKWARD, FORWARD
 from calllab.widgets.chart import LiveChart, Series
 
 if TYPE_CHECKING:
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from calllab.lab import Lab
 
 __all__ = ["Panel"]
-
-FORWARD, BACKWARD = direction_colors(("caller", "callee")).values()
 
 _STATE_COLORS = {"connected": "#009e73", "reconnecting": "#e69f00", "ended": "#777777"}
 
