@@ -6,6 +6,7 @@ import asyncio
 import html
 from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import Future
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import ipywidgets as widgets
@@ -14,6 +15,7 @@ from calllab.errors import CalllabError
 from calllab.lab.rates import RateMeter
 from calllab.report.palette import BACKWARD, FORWARD
 from calllab.widgets.chart import LiveChart, Series
+from calllab.widgets.slider import LiveSlider
 
 if TYPE_CHECKING:
     from calllab.call import Call
@@ -81,8 +83,8 @@ class Panel(widgets.VBox):  # type: ignore[misc]
             self._leave.pop()()
         for future in list(self._running):
             future.cancel()
-        for chart in self.charts.values():
-            chart.close()
+        for part in (*self.charts.values(), *chain.from_iterable(self.sliders.values())):
+            part.close()
         super().close()
 
     # Widgets
@@ -92,15 +94,8 @@ class Panel(widgets.VBox):  # type: ignore[misc]
         button.on_click(lambda _: self._start(label, work))
         return button
 
-    def _slider(self, name: str, setting: str, unit: str, top: int, step: int) -> widgets.IntSlider:
-        slider = widgets.IntSlider(
-            min=0,
-            max=top,
-            step=step,
-            description=f"{setting} ({unit})",
-            continuous_update=False,
-            style={"description_width": "70px"},
-        )
+    def _slider(self, name: str, setting: str, unit: str, top: float, step: float) -> LiveSlider:
+        slider = LiveSlider(setting, unit, max=top, step=step)
         slider.observe(lambda _: self._loop.call_soon_threadsafe(self._impair, name), names="value")
         return slider
 
@@ -145,7 +140,7 @@ class Panel(widgets.VBox):  # type: ignore[misc]
         peer = self._lab.peers.get(name)
         if peer is not None:
             loss, delay = self.sliders[name]
-            peer.interface.set(loss=loss.value / 100, delay_ms=float(delay.value))
+            peer.interface.set(loss=loss.value / 100, delay_ms=delay.value)
 
     # What is shown
 

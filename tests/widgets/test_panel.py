@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import Any
 
 import ipywidgets
 import pytest
 
 from calllab import Lab
-from calllab.widgets import LiveChart, Panel, Series
+from calllab.widgets import LiveChart, LiveSlider, Panel, Series
 
 
 async def press(button: ipywidgets.Button) -> None:
     """Press a button from another thread, as ipykernel's subshells do."""
     await asyncio.to_thread(button.click)
+
+
+def move(slider: LiveSlider, value: Any) -> None:
+    """Move a slider as the front end tells it."""
+    slider._handle_custom_msg({"value": value}, [])
 
 
 async def until(condition: Callable[[], bool], timeout: float = 15.0) -> None:
@@ -34,8 +40,8 @@ async def test_the_panel_makes_a_call_breaks_it_and_hangs_up() -> None:
         await until(lambda: "connected" in panel.state.value)
         assert (panel.call_button.disabled, panel.glare_button.disabled) == (True, False)
         loss, delay = panel.sliders["alice"]
-        await asyncio.to_thread(setattr, loss, "value", 20)
-        await asyncio.to_thread(setattr, delay, "value", 50)
+        await asyncio.to_thread(move, loss, 20)
+        await asyncio.to_thread(move, delay, 50)
         interface = lab.peers["alice"].interface
         await until(lambda: interface.settings.loss == 0.2 and interface.settings.delay_ms == 50)
         await press(panel.glare_button)
@@ -81,3 +87,17 @@ def test_a_chart_keeps_a_bounded_window() -> None:
     chart.clear()
     assert chart.points["a→b"] == []
     chart.close()
+
+
+def test_a_slider_stays_within_its_bounds_whatever_it_is_told() -> None:
+    """Numbers are cut to the range; anything else changes nothing."""
+    slider = LiveSlider("loss", "%", max=50, step=1)
+    move(slider, 80)
+    assert slider.value == 50
+    for nonsense in (None, "many", float("nan"), [1]):
+        move(slider, nonsense)
+        assert slider.value == 50
+    slider._handle_custom_msg("text", [])
+    move(slider, -1)
+    assert slider.value == 0
+    slider.close()
