@@ -21,7 +21,6 @@ from calllab.negotiation.negotiator import (
     SendDescription,
     SetLocalDescription,
     SetRemoteDescription,
-    SignalingState,
     Surface,
 )
 from calllab.rtc import (
@@ -32,6 +31,7 @@ from calllab.rtc import (
     RTCPeerConnection,
     RTCSessionDescription,
 )
+from calllab.rtc.parameters import SignalingState
 
 __all__ = ["PeerConnectionConfig", "PeerConnectionManager", "create_peer_connection"]
 

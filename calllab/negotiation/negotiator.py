@@ -31,6 +31,8 @@ from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeAlias
 
+from calllab.rtc.parameters import SdpType, SignalingState
+
 __all__ = [
     "AddIceCandidate",
     "Command",
@@ -41,13 +43,7 @@ __all__ = [
     "SendDescription",
     "SetLocalDescription",
     "SetRemoteDescription",
-    "SignalingState",
     "Surface",
-]
-
-SdpType: TypeAlias = Literal["offer", "answer", "pranswer", "rollback"]
-SignalingState: TypeAlias = Literal[
-    "stable", "have-local-offer", "have-remote-offer", "have-local-pranswer", "have-remote-pranswer", "closed"
 ]
 
 
