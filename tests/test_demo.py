@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -28,4 +29,5 @@ def test_the_demo_does_all_that_it_announces(tmp_path: Path) -> None:
     assert Recording.load(out / "recording").duration_s > 40
     page = (out / "report.html").read_text()
     assert "glare" in page
-    assert "http://" not in page.replace("http://www.w3.org", "").replace("http://127.0.0.1", "")
+    # Addresses may stand in it as text (SDP names its extensions by them), but nothing is loaded from one.
+    assert re.findall(r"""(?:src|href|data)=["']?https?:|url\(["']?https?:|@import""", page) == []
