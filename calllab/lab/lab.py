@@ -20,6 +20,7 @@ from calllab.lab.recording import Recording
 from calllab.lab.service import ServiceProcess
 from calllab.lab.truth import fault_truths, playout_members
 from calllab.network import Fault, NetworkEvent
+from calllab.rtc import MediaStream
 
 __all__ = ["Lab", "LabFault"]
 
@@ -144,17 +145,24 @@ class Lab:
         width: int = 320,
         height: int = 240,
         fps: float = 15.0,
+        stream: Callable[[], MediaStream] | None = None,
         turn_api: Any = None,
     ) -> LabPeer:
         """Add a user: registered, logged in, reachable, and accepting calls.
 
+        What it sends is generated: speech and a moving test picture of the given size and rate.
+
+        :param stream: makes what it sends instead in each call: from a file or device by
+            :class:`calllab.media.MediaPlayer`, or from tracks of your own; stopped when the call ends.
         :param turn_api: where this peer gets TURN credentials from; None: the service.
         """
         recorder = self._open_recorder
         if name in self.peers:
             raise LabError(f"there is a peer {name!r} already: choose another name")
         media = PeerMedia(audio=audio, video=video, width=width, height=height, fps=fps)
-        peer = await self._stack.enter_async_context(LabPeer(self, name, media, turn_api=turn_api))
+        peer = await self._stack.enter_async_context(
+            LabPeer(self, name, media, stream=stream, turn_api=turn_api)
+        )
         recorder.add_peer(
             name, {"audio": audio, "video": video, "width": width, "height": height, "fps": fps}
         )

@@ -48,11 +48,20 @@ class LabPeer:
     delayed, dropped and duplicated (see :class:`calllab.signaling.FaultyChannel`).
     """
 
-    def __init__(self, lab: Lab, name: str, media: PeerMedia, *, turn_api: Any = None) -> None:
+    def __init__(
+        self,
+        lab: Lab,
+        name: str,
+        media: PeerMedia,
+        *,
+        stream: Callable[[], MediaStream] | None = None,
+        turn_api: Any = None,
+    ) -> None:
         self.name = name
         self.media = media
         self.sinks: dict[str, MediaSink] = {}
         self._lab = lab
+        self._stream = stream
         self._turn_api = turn_api
         self._seed = random.Random(f"{lab.seed}/{name}")
         self._stack = AsyncExitStack()
@@ -77,7 +86,7 @@ class LabPeer:
             self.phone = await stack.enter_async_context(
                 Phone(
                     self.channel,
-                    local_stream=self._make_stream,
+                    local_stream=self._stream or self._make_stream,
                     turn_api=self._turn_api or TurnApi(session),
                     interface=self.interface,
                     entropy=self._entropy("phone"),

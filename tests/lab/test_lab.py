@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import math
+import struct
+import wave
 from pathlib import Path
 
 import pytest
@@ -11,6 +14,8 @@ from calllab import Lab, Recording
 from calllab.errors import CallFailed, ExpectationFailed, LabError, RecordingError, ServiceStartError
 from calllab.lab import service
 from calllab.lab.observe import media_identity, selected_pair
+from calllab.media import MediaPlayer
+from calllab.rtc import MediaStream
 
 
 async def test_a_call_is_made_broken_and_recorded(tmp_path: Path) -> None:
@@ -97,6 +102,30 @@ async def test_what_cannot_be_is_refused_with_the_next_step() -> None:
         _ = Lab().recording
     with pytest.raises(LabError, match="sample_every_s"):
         Lab(sample_every_s=0)
+
+
+async def test_a_peer_sends_what_its_user_gives_it(tmp_path: Path) -> None:
+    """A file played by MediaPlayer is what the other side hears."""
+    sound = tmp_path / "tone.wav"
+    with wave.open(str(sound), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(48_000)
+        tone = (int(20_000 * math.sin(2 * math.pi * 440 * n / 48_000)) for n in range(48_000 * 4))
+        file.writeframes(b"".join(struct.pack("<h", sample) for sample in tone))
+
+    def play() -> MediaStream:
+        return MediaStream([MediaPlayer(str(sound)).audio])
+
+    async with Lab() as lab:
+        alice = await lab.peer("alice", stream=play)
+        await lab.peer("bob", video=False)
+        call = await alice.call("bob")
+        await lab.run_for(2)
+        report = await call.side(lab.peers["bob"]).pc.getStats()
+        (heard,) = [entry for entry in report.values() if entry["type"] == "inbound-rtp"]
+        assert heard["audioLevel"] > 0.2
+        await call.hang_up()
 
 
 async def test_a_cancelled_cell_leaves_a_working_laboratory() -> None:
