@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from calllab.call.phone import Phone
 
 __all__ = ["Call"]
+
+logger = logging.getLogger(__name__)
 
 
 class Call:
@@ -92,7 +95,10 @@ class Call:
         self._changed.set()
         self._changed = asyncio.Event()
         for listener in list(self._listeners):
-            listener(self)
+            try:
+                listener(self)
+            except Exception:
+                logger.exception("a listener of %r failed", self)
 
     async def _next_change(self) -> None:
         await self._changed.wait()

@@ -34,7 +34,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
-from calllab.errors import InvalidCallState
+from calllab.errors import InvalidCallState, WireError
+from calllab.protocol.wire import MAX_REASON_CHARS
 
 __all__ = [
     "CallCore",
@@ -185,6 +186,10 @@ class CallCore:
         leg = self._require(call_id)
         if leg.outgoing or leg.state != "ringing":
             raise InvalidCallState(f"call {call_id} cannot be rejected: it is {_what(leg)}")
+        if reason is not None and len(reason) > MAX_REASON_CHARS:
+            raise WireError(
+                "bad-message", f"the reason has {len(reason)} characters: shorten it to {MAX_REASON_CHARS}"
+            )
         return [self._message(leg, "call-reject", reason), self._end(leg, "rejected")]
 
     def hang_up(self, call_id: str) -> list[Effect]:

@@ -21,7 +21,7 @@ from calllab.call.core import (
     StartNegotiation,
     StateChanged,
 )
-from calllab.errors import CalllabError, ChannelClosed, InvalidCallState, SignalingError
+from calllab.errors import CalllabError, ChannelClosed, InvalidCallState, SignalingError, WireError
 from calllab.negotiation import (
     Description,
     PeerConnectionConfig,
@@ -192,7 +192,12 @@ class Phone:
         if self.on_incoming is None:
             self._do(self._core.accept(call_id, self._now()))
             return
-        result = self.on_incoming(call)
+        try:
+            result = self.on_incoming(call)
+        except Exception:
+            # The user's own mistake must not end the phone: the call rings on and can still be taken.
+            logger.exception("%s: on_incoming failed", self.user_id)
+            return
         if inspect.isawaitable(result):
             self._spawn(_awaited(result))
 
@@ -272,6 +277,12 @@ class Phone:
                 await self.channel.send(numbered)
             except SignalingError as exc:
                 logger.warning("%s: %s was not sent: %s", self.user_id, message["type"], exc)
+            except WireError as exc:
+                # Too big, or not what the wire allows: it will never get through, so the call cannot go on.
+                logger.warning("%s: %s cannot be sent: %s", self.user_id, message["type"], exc)
+                self._do(
+                    self._core.fail(str(message.get("callId")), f"{message['type']} cannot be sent: {exc}")
+                )
             else:
                 self._observe_wire("signal-sent", numbered, numbered.get("recipientId"))
             finally:

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from calllab.call import Call, core
-from calllab.errors import CallFailed, InvalidCallState
+from calllab.errors import CallFailed, InvalidCallState, WireError
 from calllab.signaling import MemoryChannel
 from tests.call.phones import connected, desk
 
@@ -174,3 +174,50 @@ async def test_an_offer_that_was_lost_with_the_connection_is_sent_again() -> Non
 
 async def _swallow(_: object) -> None:
     """Lose a message, as a connection that is dead without knowing it does."""
+
+
+async def test_a_reason_that_is_too_long_is_refused_and_the_call_still_rings() -> None:
+    """reject() says how long a reason may be; nothing has changed, and the call can be taken."""
+    async with desk() as office:
+        rings: asyncio.Queue[Call] = asyncio.Queue()
+        alice = await office.phone("alice")
+        await office.phone("bob", on_incoming=rings.put_nowait)
+        outgoing = await alice.call("bob")
+        incoming = await asyncio.wait_for(rings.get(), 5)
+        with pytest.raises(WireError, match="shorten it to"):
+            await incoming.reject("x" * 10_000)
+        assert incoming.state == "ringing"
+        await incoming.accept()
+        await outgoing.wait_connected(10)
+
+
+async def test_a_message_that_the_wire_refuses_ends_the_call_and_not_the_phone() -> None:
+    """An offer beyond the wire's limit fails the call with its reason; the next call works."""
+    async with desk() as office:
+        alice, bob = await office.phone("alice"), await office.phone("bob")
+        outgoing, incoming = await connected(alice, bob)
+        offer = {"type": "call-offer", "recipientId": "bob", "callId": outgoing.id, "sdp": "x" * 100_000}
+        await alice.send(offer)
+        assert await outgoing.wait_ended(5) == "failed"
+        assert "call-offer cannot be sent" in str(outgoing.end_detail)
+        assert await incoming.wait_ended(5) == "failed"
+        await connected(alice, bob)
+
+
+async def test_handlers_that_fail_do_not_end_the_phone(caplog: pytest.LogCaptureFixture) -> None:
+    """Errors in on_incoming and in a state listener are logged; the phone goes on ringing and calling."""
+
+    def broken(_: Call) -> None:
+        raise ZeroDivisionError
+
+    async with desk() as office:
+        alice, bob = await office.phone("alice"), await office.phone("bob", on_incoming=broken)
+        outgoing = await alice.call("bob")
+        outgoing.on_state(broken)
+        async with asyncio.timeout(5):
+            while bob.current is None:
+                await asyncio.sleep(0)
+        await bob.current.accept()
+        await outgoing.wait_connected(10)
+        assert "on_incoming failed" in caplog.text
+        assert "a listener of" in caplog.text
