@@ -21,16 +21,8 @@ from typing import Any
 
 GRACE_S = 3.0
 
-# Threads of the process, not of a test: pools that live for good once they are used.
-_LASTING_THREADS = (
-    "asyncio_",
-    "ThreadPoolExecutor",
-    "pytest_timeout",
-    "IOPub",
-    "Heartbeat",
-    "raw-sql",
-    "async_io",
-)
+# Threads of the process, not of a test: the event loop's pool, which its runner ends, and the suite's timer.
+_LASTING_THREADS = ("asyncio_", "pytest_timeout")
 
 
 def open_sockets() -> Counter[str]:
