@@ -24,6 +24,8 @@
     * :exc:`ServiceStartError` -- the service did not come up
     * :exc:`ExpectationFailed` -- what was asked of a run did not happen
     * :exc:`InvalidSetting` -- a setting of the network or the media is out of its range
+    * :exc:`ScenarioError` -- a scenario cannot be run as it is written
+    * :exc:`SimulationStuck` -- in virtual time nothing can happen any more, or the clock stands still
 
   * :exc:`RecordingError` -- a recording cannot be read or written
   * :exc:`UnsupportedAiortc` -- the installed aiortc or aioice is not the one calllab knows
@@ -46,9 +48,11 @@ __all__ = [
     "LabError",
     "RecordingError",
     "RelayRejected",
+    "ScenarioError",
     "ServiceStartError",
     "ServiceUnavailable",
     "SignalingError",
+    "SimulationStuck",
     "TurnError",
     "TurnUnauthorized",
     "UnsupportedAiortc",
@@ -151,6 +155,18 @@ class ExpectationFailed(LabError):
 
 class InvalidSetting(LabError, ValueError):
     """A setting of network or media is out of its range; the message names it, its value and the range."""
+
+
+class SimulationStuck(LabError):
+    """In virtual time nothing can happen any more, or something polls; the message names who waits."""
+
+
+class ScenarioError(LabError):
+    """A scenario cannot be run as it is written; ``problems`` has one sentence for each place in it."""
+
+    def __init__(self, message: str, *, problems: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.problems = problems or (message,)
 
 
 class RecordingError(CalllabError):

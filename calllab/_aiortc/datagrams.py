@@ -11,11 +11,21 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable
-from typing import Any, Protocol, TypeAlias, TypeVar, cast
+from typing import Any, Literal, Protocol, TypeAlias, TypeVar, cast
 
-from aioice import turn
+from aioice import ice, turn
 
-__all__ = ["Address", "DatagramInterface", "Deliver", "SocketFactory", "open_udp"]
+__all__ = [
+    "Address",
+    "DatagramHost",
+    "DatagramInterface",
+    "Deliver",
+    "SocketFactory",
+    "host_addresses",
+    "host_of",
+    "open_udp",
+    "resolve",
+]
 
 Address: TypeAlias = tuple[str, int]
 Deliver: TypeAlias = Callable[[bytes, Address], None]
@@ -24,8 +34,31 @@ SocketFactory: TypeAlias = Callable[[], asyncio.DatagramProtocol]
 _P = TypeVar("_P", bound=asyncio.DatagramProtocol)
 
 
+class DatagramHost(Protocol):
+    """The machine that a peer runs on, if it is not this one."""
+
+    def addresses(self) -> list[str]:
+        """Return its addresses, those to gather host candidates on."""
+
+    def resolve(self, name: str, port: int) -> Address:
+        """Return the address of a host name; raises socket.gaierror if there is none."""
+
+    async def open_datagrams(
+        self, protocol: asyncio.DatagramProtocol, local: Address | None, remote: Address | None
+    ) -> asyncio.DatagramTransport:
+        """Open a UDP socket; raises OSError if the address cannot be had."""
+
+    def coding_cost_s(
+        self, operation: Literal["encode", "decode"], kind: Literal["audio", "video"], pixels: int
+    ) -> float:
+        """Return how long a frame takes there in virtual time; ``pixels`` is 0 where it is not known."""
+
+
 class DatagramInterface(Protocol):
     """What may delay, drop, copy or reorder the datagrams of a peer.
+
+    An optional attribute ``host`` is the :class:`DatagramHost` whose sockets they are; None or missing: this
+    machine.
 
     ``socket`` is the opaque identity of one local UDP socket: the same object in every call about it.
     ``deliver`` may be called zero or more times, at once or later, on the same event loop; after the socket
@@ -117,11 +150,48 @@ async def open_udp(
     ``local`` is the address to bind, ``remote`` the only address to talk to (a connected socket).
     Raises OSError if the address cannot be bound, resolved or reached.
     """
-    loop = asyncio.get_running_loop()
     bottom = protocol if interface is None else _Tap(protocol, interface)
+    host = host_of(interface)
+    if host is not None:
+        await host.open_datagrams(bottom, local, remote)
+        return protocol
+    loop = asyncio.get_running_loop()
     transport, _ = await loop.create_datagram_endpoint(lambda: bottom, local_addr=local, remote_addr=remote)
     sock = transport.get_extra_info("socket")
     if sock is not None:
         # As aioice does: the default is too small for a burst of video packets while the loop is busy.
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, turn.UDP_SOCKET_BUFFER_SIZE)
     return protocol
+
+
+def host_of(interface: DatagramInterface | None) -> DatagramHost | None:
+    """Return the host that the sockets below ``interface`` belong to; None: this machine."""
+    return getattr(interface, "host", None)
+
+
+def host_addresses(interface: DatagramInterface | None) -> list[str]:
+    """Return the addresses to gather host candidates on.
+
+    aioice leaves loopback out (ice.py:98).  On a machine without any other interface calls between processes
+    of that machine must work all the same, so there it is all there is.
+    """
+    host = host_of(interface)
+    if host is not None:
+        return host.addresses()
+    return ice.get_host_addresses(use_ipv4=True, use_ipv6=True) or ["127.0.0.1"]
+
+
+async def resolve(
+    interface: DatagramInterface | None, name: str, port: int, family: int = socket.AF_UNSPEC
+) -> Address:
+    """Return the address of a host name, on the network that ``interface`` is on.
+
+    Raises socket.gaierror if there is none.
+    """
+    host = host_of(interface)
+    if host is not None:
+        return host.resolve(name, port)
+    loop = asyncio.get_running_loop()
+    found = await loop.getaddrinfo(name, port, family=family, type=socket.SOCK_DGRAM)
+    address, number = found[0][4][:2]
+    return str(address), int(number)

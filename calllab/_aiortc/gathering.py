@@ -6,18 +6,18 @@ import asyncio
 import ipaddress
 import socket
 import ssl
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
-from aioice import Candidate, ice, stun, turn
+from aioice import Candidate, stun, turn
 from aioice.candidate import candidate_foundation, candidate_priority
 
 from calllab._aiortc.candidates import IceCandidateError, IceUrl, explain_unauthorized, parse_ice_url
-from calllab._aiortc.datagrams import DatagramInterface, open_udp
+from calllab._aiortc.datagrams import DatagramInterface, host_of, open_udp, resolve
 from calllab._aiortc.ice_socket import IceSocket
 from calllab._aiortc.insides import inside
+from calllab._aiortc.simulated import wall_time
 
 __all__ = [
     "IcePolicy",
@@ -82,15 +82,6 @@ def servers_of(servers: Sequence[IceServerLike]) -> tuple[Server, ...]:
     return tuple(found.values())
 
 
-def host_addresses() -> list[str]:
-    """Return the addresses to gather host candidates on.
-
-    aioice leaves loopback out (ice.py:98).  On a machine without any other interface calls between processes
-    of that machine must work all the same, so there it is all there is.
-    """
-    return ice.get_host_addresses(use_ipv4=True, use_ipv6=True) or ["127.0.0.1"]
-
-
 async def gather_host(
     address: str, make_socket: SocketMaker, interface: DatagramInterface | None
 ) -> IceSocket | None:
@@ -112,13 +103,20 @@ async def gather_host(
     return protocol
 
 
-async def gather_reflexive(protocol: IceSocket, server: Server, timeout_s: float) -> Candidate:
+async def gather_reflexive(
+    protocol: IceSocket, server: Server, interface: DatagramInterface | None, *, timeout_s: float
+) -> Candidate:
     """Ask a STUN server how it sees a host socket; raises GatheringError if it gives no answer."""
     base = protocol.local_candidate
     with _Explained(server, base):
         async with asyncio.timeout(timeout_s):
             family = ipaddress.ip_address(base.host).version
-            address = await _resolve(server.url, socket.AF_INET if family == 4 else socket.AF_INET6)
+            address = await resolve(
+                interface,
+                server.url.host,
+                server.url.port,
+                socket.AF_INET if family == 4 else socket.AF_INET6,
+            )
             request = stun.Message(message_method=stun.Method.BINDING, message_class=stun.Class.REQUEST)
             response, _ = await protocol.request(request, address)
         host, port = response.attributes["XOR-MAPPED-ADDRESS"]
@@ -187,21 +185,16 @@ async def _connect(server: Server, interface: DatagramInterface | None) -> Any:
         "channel_refresh_time": turn.DEFAULT_CHANNEL_REFRESH_TIME,
     }
     if url.transport == "udp":
-        address = await _resolve(url, socket.AF_UNSPEC)
+        address = await resolve(interface, url.host, url.port)
         return await open_udp(turn.TurnClientUdpProtocol(address, **options), interface, remote=address)
+    if host_of(interface) is not None:
+        raise OSError(f"TURN over {url.transport} does not exist on a virtual network")
     loop = asyncio.get_running_loop()
     secure = ssl.create_default_context() if url.scheme == "turns" else None
     _, client = await loop.create_connection(
         lambda: turn.TurnClientTcpProtocol((url.host, url.port), **options), url.host, url.port, ssl=secure
     )
     return client
-
-
-async def _resolve(url: IceUrl, family: int) -> tuple[str, int]:
-    loop = asyncio.get_running_loop()
-    found = await loop.getaddrinfo(url.host, url.port, family=family, type=socket.SOCK_DGRAM)
-    host, port = found[0][4][:2]
-    return str(host), int(port)
 
 
 class _RelayTransport(turn.TurnTransport):
@@ -239,7 +232,7 @@ class _Explained:
             code, reason = error.response.attributes["ERROR-CODE"]
             text = f"{code} {reason or 'error'}: {url.url} refused"
             if code == 401:
-                text = explain_unauthorized(self._server.username, reason, time.time())
+                text = explain_unauthorized(self._server.username, reason, wall_time())
         elif isinstance(error, TimeoutError | stun.TransactionTimeout):
             text = f"{url.url} did not answer; is it running, and may UDP pass?"
         elif isinstance(error, socket.gaierror):

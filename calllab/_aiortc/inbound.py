@@ -99,6 +99,11 @@ class InboundStream:
         self.frames_decoded += 1
         self.level.add(frame)
 
+    @property
+    def pixels(self) -> int:
+        """The size of the latest picture; 0 before the first."""
+        return 0 if self._size is None else self._size[0] * self._size[1]
+
     def take_video(self, width: int, height: int, now: float) -> None:
         """Count a decoded picture."""
         self.frames_decoded += 1

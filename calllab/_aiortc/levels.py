@@ -8,7 +8,7 @@ from collections import deque
 import numpy as np
 from av import AudioFrame
 
-__all__ = ["AudioLevel", "FrameRate", "Freezes"]
+__all__ = ["AudioLevel", "FrameRate", "Freezes", "level_dbov"]
 
 _SCALES = {
     "s16": 32768.0,
@@ -18,6 +18,22 @@ _SCALES = {
     "flt": 1.0,
     "fltp": 1.0,
 }
+
+
+_SILENCE_DBOV = -127
+_FULL_SCALE = 32767
+
+
+def level_dbov(frame: AudioFrame) -> int:
+    """Return the level of 16-bit audio for the RTP header extension, 0 (loudest) to -127 (RFC 6465).
+
+    The same number as aiortc's own (rtp.py:314), which walks over the samples one by one.
+    """
+    samples = np.frombuffer(bytes(frame.planes[0]), np.int16).astype(np.int64)
+    rms = math.sqrt(float(samples.dot(samples)) / (frame.samples * _FULL_SCALE * _FULL_SCALE))
+    if rms <= 0:
+        return _SILENCE_DBOV
+    return round(min(0.0, max(20 * math.log10(rms), float(_SILENCE_DBOV))))
 
 
 class AudioLevel:
@@ -41,11 +57,14 @@ class AudioLevel:
         scale = _SCALES.get(frame.format.name)
         if scale is None or not frame.samples:
             return
-        samples = frame.to_ndarray().astype(np.float64)
+        samples = frame.to_ndarray()
+        # Whole numbers are summed exactly, and the same on every machine.
+        samples = samples.astype(np.int64 if frame.format.name.startswith("s16") else np.float64)
         if not frame.format.is_planar:
             samples = samples.reshape(-1, frame.layout.nb_channels).T
         # Of several channels the loudest counts (webrtc-stats, audioLevel).
-        mean_square = float(np.max(np.mean(np.square(samples), axis=1))) / scale**2
+        loudest = max(float(channel.dot(channel)) for channel in samples)
+        mean_square = loudest / (samples.shape[1] * scale**2)
         self.energy += mean_square * duration_s
         self.level = math.sqrt(mean_square)
 

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from functools import partial
 from typing import Any, Literal, Self, TypeAlias
 
+from calllab._aiortc import entropy as default_entropy
 from calllab.call.call import Call
 from calllab.call.core import (
     CallCore,
@@ -74,7 +75,7 @@ class Phone:
         self._local_stream = local_stream
         self._turn_api = turn_api
         self._interface = interface
-        self._entropy = entropy or random.SystemRandom()
+        self._entropy = entropy or default_entropy()
         self._on_track = on_track
         self._on_event = on_event
         self._core = CallCore(self.user_id)

@@ -42,7 +42,16 @@ _HOP: Final = SLOT_SAMPLES // _SLOT_HOPS
 _WORD_HOPS: Final = 2 + (WORD_SLOTS - 1) * _SLOT_HOPS
 _BIN_HZ: Final = SAMPLE_RATE // SLOT_SAMPLES
 _TONE_BINS: Final = np.arange(17) * (TONE_STEP_HZ // _BIN_HZ) + FIRST_TONE_HZ // _BIN_HZ
-_WINDOW: Final = np.hanning(SLOT_SAMPLES).astype(np.float32)
+
+
+def _analysis() -> npt.NDArray[np.float32]:
+    """Return the windowed cosines of all tones, then their sines: the few bins of a spectrum that count."""
+    turns = 2 * math.pi * np.outer(np.arange(SLOT_SAMPLES), _TONE_BINS) / SLOT_SAMPLES
+    waves = np.hanning(SLOT_SAMPLES)[:, None] * np.hstack([np.cos(turns), np.sin(turns)])
+    return np.ascontiguousarray(waves, np.float32)
+
+
+_ANALYSIS: Final = _analysis()
 
 
 def _check(number: int) -> int:
@@ -107,14 +116,22 @@ class AudioTimeReader:
         self._samples = np.concatenate((self._samples, samples))
         latencies = []
         offset = 0
-        while offset + SLOT_SAMPLES <= len(self._samples):
-            spectrum = np.abs(np.fft.rfft(self._samples[offset : offset + SLOT_SAMPLES] * _WINDOW))
-            self._hops.append((start + offset / SAMPLE_RATE, spectrum[_TONE_BINS]))
+        for strengths in self._strengths():
+            self._hops.append((start + offset / SAMPLE_RATE, strengths))
             if (latency := self._read_word()) is not None:
                 latencies.append(latency)
             offset += _HOP
         self._samples = self._samples[offset:]
         return latencies
+
+    def _strengths(self) -> npt.NDArray[np.float32]:
+        """Return how strong each tone is, hop by hop, over all whole slots of what is kept."""
+        if len(self._samples) < SLOT_SAMPLES:
+            return np.zeros((0, len(_TONE_BINS)), np.float32)
+        slots = np.lib.stride_tricks.sliding_window_view(self._samples, SLOT_SAMPLES)[::_HOP]
+        waves = (slots @ _ANALYSIS).reshape(len(slots), 2, -1)
+        strengths: npt.NDArray[np.float32] = np.hypot(waves[:, 0], waves[:, 1])
+        return strengths
 
     def _read_word(self) -> float | None:
         """Read the word whose sync tone was in the second-oldest hop, if there is one."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from calllab.network.counters import InterfaceCounters, LinkCounters
+from calllab.network.host_costs import NO_COSTS, HostCosts
 from calllab.network.interface import NetworkEvent, NetworkInterface
 from calllab.network.link import Link
 from calllab.network.settings import (
@@ -12,10 +13,20 @@ from calllab.network.settings import (
     gilbert,
     gilbert_elliott,
 )
+from calllab.network.simulate import ClockKind, simulate
 from calllab.network.timeline import Fault, Timeline, TimelineStep
+from calllab.network.virtual_host import VirtualHost
+from calllab.network.virtual_loop import CodecMode, VirtualLoop
+from calllab.network.virtual_network import DatagramRecord, VirtualNetwork
+from calllab.network.virtual_turn import VirtualTurnServer
 
 __all__ = [
+    "NO_COSTS",
+    "ClockKind",
+    "CodecMode",
+    "DatagramRecord",
     "Fault",
+    "HostCosts",
     "InterfaceCounters",
     "JitterDistribution",
     "Link",
@@ -25,7 +36,12 @@ __all__ = [
     "NetworkInterface",
     "Timeline",
     "TimelineStep",
+    "VirtualHost",
+    "VirtualLoop",
+    "VirtualNetwork",
+    "VirtualTurnServer",
     "causes_of",
     "gilbert",
     "gilbert_elliott",
+    "simulate",
 ]

@@ -12,12 +12,15 @@ import heapq
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from calllab.network.counters import InterfaceCounters, LinkCounters
 from calllab.network.link import Link
 from calllab.network.settings import CLEAN, LinkSettings
 from calllab.network.timeline import Fault, Timeline, TimelineStep, check_time
+
+if TYPE_CHECKING:
+    from calllab.network.virtual_host import VirtualHost
 
 __all__ = ["Deliver", "NetworkEvent", "NetworkInterface"]
 
@@ -66,6 +69,7 @@ class NetworkInterface:
     :param seed: the seed of the run.
     :param name: the link's name, like ``"alice->bob"``.
     :param epoch: the loop time at which the timeline is at 0 s; None: the time of the first use.
+    :param host: the host of a virtual network that its sockets are on; None: this machine.
     """
 
     def __init__(
@@ -75,8 +79,10 @@ class NetworkInterface:
         seed: int = 0,
         name: str = "link",
         epoch: float | None = None,
+        host: VirtualHost | None = None,
     ) -> None:
         self.name = name
+        self.host = host
         self.interface_counters = InterfaceCounters()
         self.events: list[NetworkEvent] = []
         """Everything that changed so far."""
@@ -189,12 +195,15 @@ class NetworkInterface:
     def change_network(self) -> None:
         """Kill all sockets known so far, for good and in both directions, as when Wi-Fi becomes cellular.
 
-        What they have under way is lost too.  Sockets opened afterwards work.
+        What they have under way is lost too.  Sockets opened afterwards work; a virtual host has another
+        address then.
         """
         now_s = self._now() - self._start()
         self._advance(now_s)
         self._dead.update(self._alive)
         self._alive.clear()
+        if self.host is not None:
+            self.host.change_address()
         self._tell(NetworkEvent(now_s, "network-changed", None, self.settings))
 
     def close(self) -> None:

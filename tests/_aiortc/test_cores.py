@@ -4,12 +4,15 @@ import contextlib
 import random
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
+from aiortc.rtp import compute_audio_level_dbov
+from av import AudioFrame
 from hypothesis import given
 from hypothesis import strategies as st
 
 from calllab._aiortc.candidates import explain_unauthorized, from_aioice, parse_candidate, parse_ice_url
-from calllab._aiortc.levels import Freezes
+from calllab._aiortc.levels import AudioLevel, Freezes, level_dbov
 from calllab._aiortc.liveness import IceTimers, Liveness
 from calllab._aiortc.rtp_counters import SenderReports
 
@@ -212,3 +215,26 @@ def test_freezes_follow_the_definition() -> None:
         freezes.add(now)
     assert freezes.count == 1
     assert freezes.duration_s == pytest.approx(0.5)
+
+
+def sound(samples: np.ndarray, layout: str = "mono") -> AudioFrame:
+    """Return a frame of 16-bit samples."""
+    frame = AudioFrame.from_ndarray(samples.astype(np.int16).reshape(1, -1), format="s16", layout=layout)
+    frame.sample_rate = 48000
+    return frame
+
+
+@pytest.mark.parametrize("amplitude", [0, 1, 2, 300, 9000, 32767])
+def test_the_level_on_the_wire_is_that_of_aiortc(amplitude: int) -> None:
+    """The quick level of a frame is the same number as the one aiortc counts sample by sample."""
+    frame = sound(amplitude * np.sin(np.arange(960) / 7))
+    assert level_dbov(frame) == compute_audio_level_dbov(frame)
+
+
+def test_of_two_channels_the_louder_counts() -> None:
+    """Energy and level of a frame are those of its loudest channel, full scale being 1."""
+    level = AudioLevel()
+    level.add(sound(np.tile([16384, 8192], 960), "stereo"))
+    assert level.level == 0.5
+    assert level.energy == pytest.approx(0.25 * 0.02)
+    assert level.duration_s == 0.02

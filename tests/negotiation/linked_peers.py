@@ -11,6 +11,7 @@ from typing import Any
 from av import VideoFrame
 
 from calllab.negotiation import PeerConnectionConfig, PeerConnectionManager
+from calllab.network import NetworkInterface, VirtualNetwork
 from calllab.rtc import MediaStream, MediaStreamError, MediaStreamTrack
 
 
@@ -85,10 +86,15 @@ class LateSignaling:
 
 
 class LinkedPeers:
-    """An impolite and a polite manager in one call."""
+    """An impolite and a polite manager in one call, on hosts of ``network`` if there is one."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, network: VirtualNetwork | None = None) -> None:
         entropy = random.Random(seed)
+        self._seed = seed
+        self._interfaces = [
+            None if network is None else NetworkInterface(seed=seed, name=name, host=network.add_host(name))
+            for name in ("impolite", "polite")
+        ]
         longest_delay_s = entropy.choice([0.005, 0.03, 0.08])
         self.signaling = [LateSignaling(random.Random(entropy.random()), longest_delay_s) for _ in range(2)]
         self.events: list[tuple[int, str, Mapping[str, Any]]] = []
@@ -113,6 +119,8 @@ class LinkedPeers:
                 call_id=call_id,
                 remote_user_id=f"peer-{1 - side}",
                 on_event=note,
+                interface=self._interfaces[side],
+                entropy=None if self._interfaces[side] is None else random.Random(f"{self._seed}/{side}"),
             )
         )
 
@@ -122,3 +130,6 @@ class LinkedPeers:
             await signaling.close()
         for manager in self.managers:
             await manager.close()
+        for interface in self._interfaces:
+            if interface is not None:
+                interface.close()

@@ -1,0 +1,47 @@
+"""Runs a coroutine in virtual time, or on the real clock, as asyncio.run would."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any, Literal, TypeVar
+
+from calllab._aiortc.hooks import library_hooks
+from calllab.network.virtual_loop import CodecMode, VirtualLoop
+
+__all__ = ["ClockKind", "simulate"]
+
+ClockKind = Literal["virtual", "real"]
+
+T = TypeVar("T")
+
+
+def simulate(
+    main: Callable[[], Coroutine[Any, Any, T]],
+    *,
+    clock: ClockKind = "virtual",
+    seed: int = 0,
+    codecs: CodecMode = "real",
+    debug: bool | None = None,
+) -> T:
+    """Run ``main()`` to its end on a new event loop and return what it returns.
+
+    With the virtual clock, the time that passes is that of the loop (:class:`VirtualLoop`), and everything
+    that happens follows from ``main`` and ``seed``: there are no sockets, threads or other processes in it,
+    and peers need a host of a :class:`~calllab.network.VirtualNetwork`.  With the real clock it is
+    ``asyncio.run``.
+
+    :param codecs: ``stand-in`` carries frames in packets of the right size instead of encoding them (with the
+        virtual clock only).
+
+    Raises :exc:`~calllab.errors.SimulationStuck` if nothing can happen any more, or the clock stands still;
+    RuntimeError if an event loop is running already.
+    """
+    if clock == "real":
+        with asyncio.Runner(debug=debug) as runner:
+            return runner.run(main())
+    with (
+        library_hooks(),
+        asyncio.Runner(debug=debug, loop_factory=lambda: VirtualLoop(seed=seed, codecs=codecs)) as runner,
+    ):
+        return runner.run(main())
