@@ -7,21 +7,21 @@ import ipaddress
 import logging
 import random
 from collections.abc import Coroutine, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol
 
 from aioice import Candidate, Connection, TransportPolicy, ice
 
 from calllab._aiortc.candidates import IceCandidateError, parse_candidate, to_line
-from calllab._aiortc.datagrams import DatagramInterface
+from calllab._aiortc.datagrams import DatagramInterface, host_addresses
 from calllab._aiortc.gathering import (
+    NO_ANSWER,
     GatheringError,
     IcePolicy,
     Server,
     gather_host,
     gather_reflexive,
     gather_relay,
-    host_addresses,
 )
 from calllab._aiortc.ice_socket import ConsentCheck, IceSocket
 from calllab._aiortc.liveness import IceTimers, Liveness
@@ -36,6 +36,13 @@ GenerationState = Literal["new", "checking", "connected", "disconnected", "faile
 MAX_REMOTE_CANDIDATES = 100
 # Consent checks that may be without an answer at a time: all those of one consent lifetime at 4 Hz.
 _MAX_OPEN_CHECKS = 128
+# Ta, the pace of connectivity checks (RFC 8445 section 14.2).
+_CHECK_SPACING_S = 0.02
+
+
+def is_direct(pair: ice.CandidatePair) -> bool:
+    """Whether neither end of a pair is on a TURN server."""
+    return "relay" not in (pair.local_candidate.type, pair.remote_candidate.type)
 
 
 class Credentials(Protocol):
@@ -113,6 +120,8 @@ class IceGeneration(Connection):
         self.state: GenerationState = "new"
         self.gathered = False
         self.gathering_errors: list[IceCandidateError] = []
+        self.servers_asked: dict[str, str] = {}
+        """The URL that gave each reflexive or relayed candidate, by its line."""
         self.failure: str | None = None
         self._owner = owner
         self._settings = settings
@@ -150,6 +159,11 @@ class IceGeneration(Connection):
         """Whether both peers have named all their candidates."""
         return self.gathered and self._remote_candidates_end
 
+    @property
+    def has_remote(self) -> bool:
+        """Whether the peer has named a candidate, or was heard from an address that it had not named."""
+        return self._remote_count > 0 or bool(self._remote_candidates)
+
     # Gathering
 
     def start_gathering(self) -> None:
@@ -158,7 +172,7 @@ class IceGeneration(Connection):
 
     async def _gather(self) -> None:
         settings = self._settings
-        addresses = host_addresses() if settings.policy == "all" else []
+        addresses = host_addresses(settings.interface) if settings.policy == "all" else []
         for address in addresses:
             protocol = await gather_host(address, self._make_socket, settings.interface)
             if protocol is not None:
@@ -172,11 +186,7 @@ class IceGeneration(Connection):
         for server in settings.servers:
             if server.url.scheme == "stun":
                 if settings.policy == "all":
-                    jobs += [
-                        self._gather_reflexive(host, server)
-                        for host in hosts
-                        if ipaddress.ip_address(host.local_candidate.host).version == 4
-                    ]
+                    jobs.append(self._gather_reflexive(hosts, server))
             else:
                 jobs.append(self._gather_relay(server))
         await asyncio.gather(*jobs)
@@ -187,14 +197,36 @@ class IceGeneration(Connection):
         if not self._local_candidates:
             self._give_up("no local candidate was found")
 
-    async def _gather_reflexive(self, host: IceSocket, server: Server) -> None:
+    async def _gather_reflexive(self, hosts: Sequence[IceSocket], server: Server) -> None:
+        """Ask one server from every host socket.
+
+        That it cannot be reached is told once, and only if none of them can reach it (webrtc-pc 4.8.3).
+        """
+        asking = [
+            self._ask_reflexive(host, server)
+            for host in hosts
+            if ipaddress.ip_address(host.local_candidate.host).version == 4
+        ]
+        answers = await asyncio.gather(*asking)
+        errors = [answer for answer in answers if answer is not None]
+        unreachable = [error for error in errors if error.errorCode == NO_ANSWER]
+        for error in errors:
+            if error.errorCode != NO_ANSWER:
+                self._report_error(error)
+        if unreachable and len(unreachable) == len(answers):
+            alone = len(unreachable) == 1
+            self._report_error(unreachable[0] if alone else replace(unreachable[0], address=None, port=None))
+
+    async def _ask_reflexive(self, host: IceSocket, server: Server) -> IceCandidateError | None:
         try:
-            candidate = await gather_reflexive(host, server, self._settings.timers.gather_timeout_s)
+            candidate = await gather_reflexive(
+                host, server, self._settings.interface, timeout_s=self._settings.timers.gather_timeout_s
+            )
         except GatheringError as error:
-            self._report_error(error.error)
-            return
+            return error.error
         if not any((c.host, c.port) == (candidate.host, candidate.port) for c in self._local_candidates):
-            self._add_local(candidate)
+            self._add_local(candidate, server)
+        return None
 
     async def _gather_relay(self, server: Server) -> None:
         settings = self._settings
@@ -214,14 +246,17 @@ class IceGeneration(Connection):
             for remote in list(self._remote_candidates):
                 self._pair_remote_candidate(remote)
             self.sort_check_list()
-        self._add_local(protocol.local_candidate)
+        self._add_local(protocol.local_candidate, server)
 
     def _make_socket(self, url: str | None) -> IceSocket:
         return IceSocket(self, self._note_received, url)
 
-    def _add_local(self, candidate: Candidate) -> None:
+    def _add_local(self, candidate: Candidate, server: Server | None = None) -> None:
         self._local_candidates.append(candidate)
-        self._owner.generation_candidate(self, to_line(candidate))
+        line = to_line(candidate)
+        if server is not None:
+            self.servers_asked[line] = server.url.url
+        self._owner.generation_candidate(self, line)
 
     def _report_error(self, error: IceCandidateError) -> None:
         self.gathering_errors.append(error)
@@ -245,7 +280,13 @@ class IceGeneration(Connection):
             return
         self._remote_count += 1
         self._deadline_from = self._loop.time()
+        self._owner.generation_state_changed(self)
         self._spawn(self.add_remote_candidate(candidate))
+
+    def check_incoming(self, message: Any, addr: tuple[str, int], protocol: Any) -> None:
+        """Take a check of the peer's, which may come before any candidate of its own."""
+        super().check_incoming(message, addr, protocol)
+        self._owner.generation_state_changed(self)
 
     async def _end_remote(self) -> None:
         if not self._remote_candidates_end:
@@ -274,7 +315,44 @@ class IceGeneration(Connection):
             await self.connect()
         except ConnectionError:
             self._fail("no candidate pair works")
-        else:
+            return
+        self._note_pair()
+        if not is_direct(self.selected_pair):
+            await self._look_for_a_direct_path()
+
+    async def _look_for_a_direct_path(self) -> None:
+        """Go on checking the direct pairs for a while, though a relayed one works already.
+
+        A relay answers the first check, while a NAT may let the direct one through only once both ends have
+        sent theirs, half a second later.  aioice stops at the first pair (ice.py:648), and the call would be
+        relayed for as long as it lasts; a browser changes over as well.
+        """
+        states = ice.CandidatePair.State
+        stopped = [p for p in self._check_list if is_direct(p) and p.state is not states.SUCCEEDED]
+        for pair in stopped:
+            self._check_list.remove(pair)
+        for remote in self._remote_candidates:
+            self._pair_remote_candidate(remote)
+        self.sort_check_list()
+        pairs = [p for p in self._check_list if is_direct(p)]
+        for pair in pairs:
+            if pair.state is not states.SUCCEEDED:
+                pair.state = states.WAITING
+                self.check_start_task(pair)
+                await asyncio.sleep(_CHECK_SPACING_S)
+        tasks = [pair.task for pair in pairs if pair.task is not None]
+        if tasks:
+            _, late = await asyncio.wait(tasks, timeout=self._settings.timers.direct_search_s)
+            for task in late:
+                task.cancel()
+
+    def check_complete(self, pair: ice.CandidatePair) -> None:
+        """Take the outcome of a check; a relayed pair never takes the place of a direct one."""
+        before = self.selected_pair
+        super().check_complete(pair)
+        if before is not None and is_direct(before) and not is_direct(self.selected_pair):
+            self._nominated[1] = before
+        if self._reported_pair is not None:
             self._note_pair()
 
     async def _watch_deadline(self) -> None:

@@ -46,6 +46,8 @@ class IceTimers:
     """How long a generation may look for a pair after its start or its last remote candidate."""
     gather_timeout_s: float = 5.0
     """How long a server may take to give a candidate."""
+    direct_search_s: float = 5.0
+    """How long direct pairs are still checked when a relayed one was the first to work."""
     retire_after_s: float = 3.0
     """How long a replaced generation still receives."""
 

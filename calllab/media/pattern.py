@@ -128,14 +128,15 @@ class TestPattern:
         self._background = self._draw_background()
         self._measure_sweep()
 
-    def draw(self, stamp: FrameStamp, elapsed_s: float) -> VideoFrame:
-        """Return the picture ``elapsed_s`` seconds into the film, stamped."""
+    def draw(self, stamp: FrameStamp | None, elapsed_s: float) -> VideoFrame:
+        """Return the picture ``elapsed_s`` seconds into the film, stamped if there is a stamp."""
         canvas = _Canvas(self.width, self.height)
         canvas.block[:] = self._background.block
         self._draw_hand(canvas, elapsed_s)
         self._draw_ball(canvas, elapsed_s)
-        self._draw_info(canvas, stamp.frame_number, elapsed_s)
-        write_stamp(canvas.y, stamp)
+        self._draw_info(canvas, 0 if stamp is None else stamp.frame_number, elapsed_s)
+        if stamp is not None:
+            write_stamp(canvas.y, stamp)
         return VideoFrame.from_ndarray(canvas.block, format="yuv420p")
 
     def _draw_background(self) -> _Canvas:

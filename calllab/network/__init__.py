@@ -6,6 +6,8 @@ from calllab.network.counters import InterfaceCounters, LinkCounters
 from calllab.network.host_costs import NO_COSTS, HostCosts
 from calllab.network.interface import NetworkEvent, NetworkInterface
 from calllab.network.link import Link
+from calllab.network.nat import Nat, NatCounters, NatMapping
+from calllab.network.nat_settings import NAT_KINDS, NatBehaviour, NatSettings, nat_kind
 from calllab.network.settings import (
     JitterDistribution,
     LinkSettings,
@@ -21,6 +23,7 @@ from calllab.network.virtual_network import DatagramRecord, VirtualNetwork
 from calllab.network.virtual_turn import VirtualTurnServer
 
 __all__ = [
+    "NAT_KINDS",
     "NO_COSTS",
     "ClockKind",
     "CodecMode",
@@ -32,6 +35,11 @@ __all__ = [
     "Link",
     "LinkCounters",
     "LinkSettings",
+    "Nat",
+    "NatBehaviour",
+    "NatCounters",
+    "NatMapping",
+    "NatSettings",
     "NetworkEvent",
     "NetworkInterface",
     "Timeline",
@@ -43,5 +51,6 @@ __all__ = [
     "causes_of",
     "gilbert",
     "gilbert_elliott",
+    "nat_kind",
     "simulate",
 ]

@@ -16,18 +16,17 @@ import ipaddress
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeAlias
+from typing import Final, Literal, NamedTuple, TypeAlias
 
 from calllab.errors import InvalidSetting
 from calllab.network.host_costs import HostCosts
 from calllab.network.interface import NetworkInterface
+from calllab.network.nat import Nat
+from calllab.network.nat_settings import NatSettings
 from calllab.network.settings import LinkSettings
 from calllab.network.virtual_host import VirtualHost, VirtualSocket
 from calllab.network.virtual_turn import VirtualTurnServer
 from calllab.protocol.turn_actions import TurnLimits
-
-if TYPE_CHECKING:
-    from calllab.network.nat import Nat, NatSettings
 
 __all__ = ["DatagramRecord", "Site", "Verdict", "VirtualNetwork"]
 
@@ -95,8 +94,6 @@ class VirtualNetwork:
 
     def add_nat(self, name: str, settings: NatSettings) -> Nat:
         """Add a NAT, behind which hosts can stand; raises InvalidSetting if the name is taken."""
-        from calllab.network.nat import Nat
-
         self._check_name(name)
         public = next(self._public)
         # The first address of the inner network is the NAT's own.
@@ -117,7 +114,7 @@ class VirtualNetwork:
         Raises :exc:`~calllab.errors.InvalidSetting` if the name is taken or there is no such NAT.
         """
         self._check_name(name)
-        if nat is not None and not isinstance(nat, str):
+        if isinstance(nat, NatSettings):
             self.add_nat(f"{name}-nat", nat)
             nat = f"{name}-nat"
         site = self._site(nat)

@@ -19,7 +19,7 @@ from typing import Any, TypeAlias
 from aiortc.codecs.opus import OpusDecoder, OpusEncoder
 from aiortc.codecs.vpx import Vp8Decoder, Vp8Encoder
 
-from calllab.media import MediaSink, SpeechTrack, TestPatternTrack
+from calllab.media import EncodedSpeechTrack, EncodedVideoTrack, MediaSink, SpeechTrack, TestPatternTrack
 from calllab.network import CodecMode, LinkSettings, NetworkInterface, VirtualNetwork, simulate
 from calllab.rtc import MediaStreamTrack, RTCPeerConnection
 from tests.benchmarks.table import Table, benchmark
@@ -36,7 +36,7 @@ class Pair:
     network: VirtualNetwork
     names: tuple[str, str]
     picture: tuple[int, int, float] | None
-    audio: bool = True
+    encoded: bool = False
 
     async def run(self, long_s: float, settings: LinkSettings = LINK) -> None:
         """Call, stay connected for ``long_s``, close."""
@@ -52,10 +52,10 @@ class Pair:
                 sinks[-1].start()
 
             pc.on("track", on_track)
-            if self.audio:
-                pc.addTrack(SpeechTrack(seed=1))
+            pc.addTrack(EncodedSpeechTrack(seed=1) if self.encoded else SpeechTrack(seed=1))
             if self.picture is not None:
-                pc.addTrack(TestPatternTrack(*self.picture, seed=2))
+                video = EncodedVideoTrack if self.encoded else TestPatternTrack
+                pc.addTrack(video(*self.picture, seed=2))
         a, b = pcs
         for pc, other in ((a, b), (b, a)):
             pc.on("icecandidate", functools.partial(_trickle, other))
@@ -115,9 +115,7 @@ def codec_clock() -> Iterator[dict[str, float]]:
             setattr(kind, name, original)
 
 
-def measure(
-    table: Table, case: str, long_s: float, codecs: CodecMode, main: Callable[[], Coroutine[Any, Any, None]]
-) -> None:
+def measure(table: Table, case: str, long_s: float, codecs: CodecMode, main: Program) -> None:
     """Run something in virtual time and add a row."""
     with codec_clock() as codec:
         cpu, wall = time.process_time(), time.perf_counter()
@@ -134,11 +132,9 @@ def measure(
     )
 
 
-def one_call(
-    picture: tuple[int, int, float] | None, long_s: float
-) -> Callable[[], Coroutine[Any, Any, None]]:
+def one_call(picture: tuple[int, int, float] | None, long_s: float, encoded: bool = False) -> Program:
     """Return the program of one call."""
-    return lambda: Pair(VirtualNetwork(seed=1), ("alice", "bob"), picture).run(long_s)
+    return lambda: Pair(VirtualNetwork(seed=1), ("alice", "bob"), picture, encoded).run(long_s)
 
 
 async def many_calls(count: int, long_s: float) -> None:
@@ -160,10 +156,18 @@ def main() -> list[Table]:
         "cpu_to_codec: processor time of everything to that of the codecs; goal 1.5 with real codecs",
     )
     simulate(one_call((160, 120, 5.0), 1.0))  # imports, the key, the first table of everything
-    for codecs in ("real", "stand-in"):
-        measure(table, f"audio, {codecs}", 60.0, codecs, one_call(None, 60.0))
-        measure(table, f"audio + 320x240@15, {codecs}", 60.0, codecs, one_call((320, 240, 15.0), 60.0))
-        measure(table, f"audio + 640x480@30, {codecs}", 30.0, codecs, one_call((640, 480, 30.0), 30.0))
+    simulate(one_call((320, 240, 15.0), 1.0, encoded=True))
+    simulate(one_call((640, 480, 30.0), 1.0, encoded=True))
+    modes: tuple[tuple[str, CodecMode, bool], ...] = (
+        ("real codecs", "real", False),
+        ("packets", "real", True),
+        ("stand-ins", "stand-in", False),
+    )
+    for name, codecs, encoded in modes:
+        small, large = (320, 240, 15.0), (640, 480, 30.0)
+        measure(table, f"audio, {name}", 60.0, codecs, one_call(None, 60.0, encoded))
+        measure(table, f"audio + 320x240@15, {name}", 60.0, codecs, one_call(small, 60.0, encoded))
+        measure(table, f"audio + 640x480@30, {name}", 30.0, codecs, one_call(large, 30.0, encoded))
     measure(table, "50 audio calls, real", 10.0, "real", lambda: many_calls(50, 10.0))
     measure(table, "a failing ICE", 64.0, "real", failing_ice)
     return [table]

@@ -38,9 +38,9 @@ def test_another_seed_is_another_call() -> None:
     assert digest(run(1, "stand-in")) != digest(run(2, "stand-in"))
 
 
-@pytest.mark.parametrize("codecs", ["real", "stand-in"])
+@pytest.mark.parametrize("codecs", ["real", "packets", "stand-in"])
 def test_media_and_messages_get_through(codecs: Any) -> None:
-    """Sound, pictures and messages of a call over a difficult link arrive, with real codecs or stand-ins."""
+    """Sound, pictures and messages of a call over a difficult link arrive, however media is coded."""
     began = time.monotonic()
     result = run(3, codecs)
     for side in (0, 1):

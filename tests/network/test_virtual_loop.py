@@ -24,7 +24,7 @@ def test_an_hour_passes_at_once() -> None:
 
 
 def test_equal_deadlines_fire_in_the_order_they_were_set() -> None:
-    """Of many timers with one deadline, the one set first fires first; asyncio's own heap does not promise it."""
+    """Of many timers with one deadline, the one set first fires first, as asyncio alone does not promise."""
 
     async def main() -> list[int]:
         loop = asyncio.get_running_loop()
