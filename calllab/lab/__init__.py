@@ -9,11 +9,23 @@ if TYPE_CHECKING:
     from calllab.lab.glare import GlareOutcome
     from calllab.lab.lab import Lab, LabFault
     from calllab.lab.lab_call import LabCall
+    from calllab.lab.nat_paths import NatMatrix, NatPath, nat_matrix
     from calllab.lab.peer import LabPeer
     from calllab.lab.recorder import Recorder
     from calllab.lab.recording import Recording
 
-__all__ = ["GlareOutcome", "Lab", "LabCall", "LabFault", "LabPeer", "Recorder", "Recording"]
+__all__ = [
+    "GlareOutcome",
+    "Lab",
+    "LabCall",
+    "LabFault",
+    "LabPeer",
+    "NatMatrix",
+    "NatPath",
+    "Recorder",
+    "Recording",
+    "nat_matrix",
+]
 
 # Recordings are read without aiortc: each name loads only what it needs.
 _HOMES = {
@@ -22,8 +34,11 @@ _HOMES = {
     "LabCall": "lab_call",
     "LabFault": "lab",
     "LabPeer": "peer",
+    "NatMatrix": "nat_paths",
+    "NatPath": "nat_paths",
     "Recorder": "recorder",
     "Recording": "recording",
+    "nat_matrix": "nat_paths",
 }
 
 
