@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format lab serve lock clean
+.PHONY: help setup demo test bench check format lab serve lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -31,6 +31,9 @@ check: $(STAMP) ## lint, types, layers, clean notebooks
 
 test: check ## everything: check, then the whole test suite
 	$(BIN)/pytest
+
+bench: $(STAMP) ## measure speed and memory, as ratios within one run (about fifteen minutes)
+	$(BIN)/python -m tests.benchmarks
 
 format: $(STAMP) ## put the code into its standard form
 	$(BIN)/ruff format .

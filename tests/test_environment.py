@@ -15,7 +15,11 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).parent.parent
 
 # conda-forge's own names for what PyPI calls otherwise.
-CONDA_NAMES = {"prometheus_client": "prometheus-client", "matplotlib-base": "matplotlib"}
+CONDA_NAMES = {
+    "matplotlib-base": "matplotlib",
+    "playwright-python": "playwright",
+    "prometheus_client": "prometheus-client",
+}
 
 
 @pytest.fixture(scope="module")
