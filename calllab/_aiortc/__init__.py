@@ -15,15 +15,19 @@ from calllab._aiortc.candidates import (  # noqa: E402
     IceCandidateError,
     IceUrl,
     SelectedPair,
+    UnsupportedIceUrl,
     parse_ice_url,
 )
-from calllab._aiortc.data import DataChannel, SctpTransport  # noqa: E402
-from calllab._aiortc.datagrams import Address, DatagramInterface, Deliver  # noqa: E402
-from calllab._aiortc.dtls import Certificate, DtlsFingerprint, DtlsTransport  # noqa: E402
+from calllab._aiortc.certificates import Certificate, DtlsFingerprint  # noqa: E402
+from calllab._aiortc.data import DataChannel, DataError, SctpTransport  # noqa: E402
+from calllab._aiortc.datagrams import Address, DatagramHost, DatagramInterface, Deliver  # noqa: E402
+from calllab._aiortc.dtls import DtlsTransport  # noqa: E402
+from calllab._aiortc.encoding import EncodingLimits  # noqa: E402
 from calllab._aiortc.ice_transport import IceParameters, IceTransport  # noqa: E402
 from calllab._aiortc.liveness import IceTimers  # noqa: E402
-from calllab._aiortc.rtp_receiver import RtpReceiver  # noqa: E402
+from calllab._aiortc.rtp_receiver import HeardSource, RtpReceiver  # noqa: E402
 from calllab._aiortc.rtp_sender import RtpSender  # noqa: E402
+from calllab._aiortc.simulated import entropy, new_uuid, simulated_loop, wall_time  # noqa: E402
 from calllab._aiortc.tracks import (  # noqa: E402
     AudioStreamTrack,
     MediaPlayer,
@@ -39,10 +43,14 @@ __all__ = [
     "AudioStreamTrack",
     "Certificate",
     "DataChannel",
+    "DataError",
+    "DatagramHost",
     "DatagramInterface",
     "Deliver",
     "DtlsFingerprint",
     "DtlsTransport",
+    "EncodingLimits",
+    "HeardSource",
     "IceCandidate",
     "IceCandidateError",
     "IceParameters",
@@ -58,6 +66,11 @@ __all__ = [
     "RtpSender",
     "SctpTransport",
     "SelectedPair",
+    "UnsupportedIceUrl",
     "VideoStreamTrack",
+    "entropy",
+    "new_uuid",
     "parse_ice_url",
+    "simulated_loop",
+    "wall_time",
 ]

@@ -18,6 +18,7 @@ __all__ = [
     "IceCandidateError",
     "IceUrl",
     "SelectedPair",
+    "UnsupportedIceUrl",
     "explain_unauthorized",
     "from_aioice",
     "parse_candidate",
@@ -35,8 +36,8 @@ MAX_URL_LENGTH = 1024
 _LATEST_S = 253_402_300_000
 
 _URL = re.compile(
-    r"(?P<scheme>stuns?|turns?):(?P<host>\[[0-9A-Fa-f:.%]+\]|[A-Za-z0-9._-]+)(?::(?P<port>[0-9]{1,5}))?"
-    r"(?:\?transport=(?P<transport>udp|tcp))?"
+    r"(?P<scheme>(?i:stuns?|turns?)):(?P<host>\[[0-9A-Fa-f:.%]+\]|[A-Za-z0-9._-]+)(?::(?P<port>[0-9]{0,5}))?"
+    r"(?:\?transport=(?P<transport>[A-Za-z0-9._~-]+))?"
 )
 _TYPES = ("host", "srflx", "prflx", "relay")
 
@@ -100,24 +101,36 @@ class IceUrl:
     transport: Literal["udp", "tcp"]
 
 
+class UnsupportedIceUrl(ValueError):
+    """A URL of an ICE server that is right, and asks for what does not exist here."""
+
+
 def parse_ice_url(url: str) -> IceUrl:
-    """Parse a stun:, turn: or turns: URL; raise ValueError with a sentence if it is none."""
+    """Parse a stun:, turn: or turns: URL.
+
+    Raises ValueError with a sentence if it is none, UnsupportedIceUrl if it asks for a transport that does
+    not exist here.
+    """
     shown = url[:80]
     match = _URL.fullmatch(url) if len(url) <= MAX_URL_LENGTH else None
     if match is None:
         raise ValueError(
             f"{shown!r} is not an ICE server URL; write stun:HOST:PORT or turn:HOST:PORT?transport=udp"
         )
-    scheme, transport = match["scheme"], match["transport"]
-    if scheme == "stuns":
-        raise ValueError(f"{shown!r}: STUN over TLS is not supported; use stun: or turns:")
-    if scheme == "stun" and transport is not None:
-        raise ValueError(f"{shown!r}: a stun: URL takes no transport (RFC 7064); leave it away")
-    if scheme == "turns" and transport == "udp":
-        raise ValueError(f"{shown!r}: TURN over DTLS is not supported; use transport=tcp")
-    port = int(match["port"] or (5349 if scheme == "turns" else 3478))
+    scheme, transport = match["scheme"].lower(), match["transport"]
+    if scheme in ("stun", "stuns") and transport is not None:
+        raise ValueError(f"{shown!r}: a {scheme}: URL takes no transport (RFC 7064); leave it away")
+    port = int(match["port"] or (5349 if scheme in ("turns", "stuns") else 3478))
     if not 0 < port < 65536:
         raise ValueError(f"{shown!r}: port {port} is not between 1 and 65535")
+    if match["host"].startswith("["):
+        _check_address(match["host"].strip("[]"), shown)
+    if scheme == "stuns":
+        raise UnsupportedIceUrl(f"{shown!r}: STUN over TLS is not supported; use stun: or turns:")
+    if transport not in (None, "udp", "tcp"):
+        raise UnsupportedIceUrl(f"{shown!r}: TURN over {transport} is not supported; use udp or tcp")
+    if scheme == "turns" and transport == "udp":
+        raise UnsupportedIceUrl(f"{shown!r}: TURN over DTLS is not supported; use transport=tcp")
     default = "tcp" if scheme == "turns" else "udp"
     return IceUrl(
         url,
@@ -126,6 +139,13 @@ def parse_ice_url(url: str) -> IceUrl:
         port,
         cast(Literal["udp", "tcp"], transport or default),
     )
+
+
+def _check_address(text: str, shown: str) -> None:
+    try:
+        ipaddress.IPv6Address(text)
+    except ValueError as exc:
+        raise ValueError(f"{shown!r}: {text} is no IPv6 address") from exc
 
 
 def parse_candidate(line: str) -> Candidate | None:

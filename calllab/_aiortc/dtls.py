@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import Certificate as Certificate509
 
+from calllab._aiortc.certificates import Certificate, DtlsFingerprint
 from calllab._aiortc.ice_transport import IceTransport
 from calllab._aiortc.insides import inside
 
@@ -31,14 +32,6 @@ logger = logging.getLogger(__name__)
 
 DtlsState = Literal["new", "connecting", "connected", "closed", "failed"]
 DtlsRole = Literal["client", "server"]
-
-
-@dataclass(frozen=True, slots=True)
-class DtlsFingerprint:
-    """The hash of a certificate (RFC 8122)."""
-
-    algorithm: str
-    value: str
 
 
 class FingerprintLike(Protocol):
@@ -51,27 +44,6 @@ class FingerprintLike(Protocol):
     @property
     def value(self) -> str:
         """The hash, in hexadecimal with colons."""
-
-
-class Certificate:
-    """A self-signed certificate with its key."""
-
-    def __init__(self, inner: RTCCertificate) -> None:
-        self.inner = inner
-
-    @classmethod
-    def generate(cls) -> Certificate:
-        """Make a new P-256 key and certificate, valid for 30 days."""
-        return cls(RTCCertificate.generateCertificate())
-
-    @property
-    def fingerprints(self) -> tuple[DtlsFingerprint, ...]:
-        """Its SHA-256 fingerprint, as every WebRTC peer understands it."""
-        return tuple(
-            DtlsFingerprint(f.algorithm, f.value)
-            for f in self.inner.getFingerprints()
-            if f.algorithm == "sha-256"
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,13 +88,18 @@ class _MidRouter(RtpRouter):
     """Routes RTP by the MID header extension before anything else (RFC 8843 section 9.2).
 
     aiortc keeps a table of MIDs and never looks into it (rtcdtlstransport.py:309): with two video sections, a
-    stream whose SSRC was not signalled is dropped.
+    stream whose SSRC was not signalled is dropped.  And what comes before the answer that announces its
+    section would be given to the one section that takes its payload type.
     """
 
     def route_rtp(self, packet: Any) -> Any:
         mid = packet.extensions.mid
-        receiver = self.mid_table.get(mid) if mid is not None else None
-        if receiver is not None and packet.ssrc not in self.ssrc_table:
+        if mid is None:
+            return super().route_rtp(packet)
+        receiver = self.mid_table.get(mid)
+        if receiver is None:
+            return None
+        if packet.ssrc not in self.ssrc_table:
             self.ssrc_table[packet.ssrc] = receiver
         return super().route_rtp(packet)
 
@@ -135,6 +112,8 @@ class _Dtls(RTCDtlsTransport):
         super().__init__(cast(RTCIceTransport, ice), [certificate])
         self._rtp_router = _MidRouter()
         self.error_text: str | None = None
+        self.identity_refused = False
+        self._validating = False
         self.packets_refused = 0
         self.rtp_packet_bytes = 0
         """The size of the RTP packet that is being handled, without SRTP's tag."""
@@ -163,9 +142,16 @@ class _Dtls(RTCDtlsTransport):
             logger.warning("a packet of %s could not be handled and is left out", what, exc_info=True)
 
     def _validate_peer_identity(self, remoteParameters: RTCDtlsParameters) -> None:
+        self._validating = True
         super()._validate_peer_identity(remoteParameters)
-        if self._state == State.FAILED:
+        self._validating = False
+
+    def _set_state(self, state: State) -> None:
+        if state == State.FAILED and self._validating:
+            # Known before anybody is told of the state.
+            self.identity_refused = True
             self.error_text = "the peer's certificate does not match the fingerprint that it signalled"
+        super()._set_state(state)
 
 
 class DtlsTransport:
@@ -178,6 +164,8 @@ class DtlsTransport:
         """aiortc's own transport: for this room alone."""
         self.inner.on("statechange", self._state_changed)
         self.on_state_change: Callable[[], None] = lambda: None
+        self.end_listeners: set[Callable[[], None]] = set()
+        """Called when the session has ended or failed, before :attr:`on_state_change`."""
         self.role: DtlsRole | None = None
         self._handshake: asyncio.Task[None] | None = None
         self._stopped = False
@@ -199,6 +187,21 @@ class DtlsTransport:
     def error_text(self) -> str | None:
         """Why the state is "failed", in words; None in any other state."""
         return (self.inner.error_text or "the DTLS handshake failed") if self.state == "failed" else None
+
+    @property
+    def error_detail(self) -> Literal["dtls-failure", "fingerprint-failure"]:
+        """What kind of failure it is, in W3C's words (RTCErrorDetailType)."""
+        return "fingerprint-failure" if self.inner.identity_refused else "dtls-failure"
+
+    @property
+    def remote_certificates(self) -> list[bytes]:
+        """The peer's certificates (DER); empty before the handshake."""
+        remote = self._remote_certificate()
+        return [] if remote is None else [remote.public_bytes(Encoding.DER)]
+
+    def _remote_certificate(self) -> Certificate509 | None:
+        session = self.inner._ssl if self.inner.state in ("connected", "closed") else None
+        return session.get_peer_certificate(as_cryptography=True) if session is not None else None
 
     async def start(self, role: DtlsRole, fingerprints: Sequence[FingerprintLike]) -> None:
         """Wait for ICE, then shake hands; returns when connected, failed or closed: read ``state``.
@@ -252,7 +255,7 @@ class DtlsTransport:
         inner = self.inner
         session = inner._ssl if inner.state in ("connected", "closed") else None
         profile = session.get_selected_srtp_profile() if session is not None else b""
-        remote = session.get_peer_certificate(as_cryptography=True) if session is not None else None
+        remote = self._remote_certificate()
         return DtlsSnapshot(
             state=self.state,
             role=self.role,
@@ -273,7 +276,9 @@ class DtlsTransport:
         if self.state == self._told:
             return
         self._told = self.state
-        try:
-            self.on_state_change()
-        except Exception:
-            logger.exception("a callback of the DTLS transport raised")
+        ended = list(self.end_listeners) if self.state in ("closed", "failed") else []
+        for callback in (*ended, self.on_state_change):
+            try:
+                callback()
+            except Exception:
+                logger.exception("a callback of the DTLS transport raised")

@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 import logging
-import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from aiortc.codecs import get_encoder
+from aiortc.codecs.h264 import H264Encoder
+from aiortc.codecs.opus import OpusEncoder
+from aiortc.codecs.vpx import Vp8Encoder
 from aiortc.rtcrtpparameters import RTCRtpCodecParameters
 from av import VideoFrame
 
+from calllab._aiortc.insides import set_inside
+from calllab._aiortc.simulated import stopwatch
+from calllab._aiortc.stand_in import encoder_for
 from calllab._aiortc.switch_track import SwitchTrack
 
-__all__ = ["EncoderCounters", "SteadyEncoder", "is_keyframe"]
+__all__ = ["EncoderCounters", "EncodingLimits", "SteadyEncoder", "is_keyframe"]
 
 logger = logging.getLogger(__name__)
+
+# Less than this no encoder can make anything of; W3C allows one frame even at zero.
+_LEAST_BITRATE = 10_000
+# RFC 6716 section 2.1.1.
+_LEAST_OPUS_BITRATE = 6_000
 
 
 @dataclass(slots=True)
@@ -28,6 +38,17 @@ class EncoderCounters:
     total_time_s: float = 0.0
     width: int | None = None
     height: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EncodingLimits:
+    """What the application allows an encoding (W3C RTCRtpEncodingParameters); None: as much as can be had."""
+
+    active: bool = True
+    max_bitrate: int | None = None
+    """Bits per second, without IP and UDP."""
+    max_framerate: float | None = None
+    scale_down_by: float = 1.0
 
 
 def is_keyframe(codec_name: str, data: bytes) -> bool:
@@ -56,22 +77,49 @@ class SteadyEncoder:
     encoded is left out.  It runs in a worker thread, one frame at a time.
     """
 
-    def __init__(self, codec: RTCRtpCodecParameters, track: SwitchTrack) -> None:
+    limits = EncodingLimits()
+
+    def __init__(
+        self,
+        codec: RTCRtpCodecParameters,
+        track: SwitchTrack,
+        cost_s: Callable[[Any], float] = lambda _: 0.0,
+    ) -> None:
         self.counters = EncoderCounters()
         self._codec = codec
         self._track = track
-        self._inner: Any = get_encoder(codec)
+        self._cost_s = cost_s
+        self._cost = 0.0
+        self._inner: Any = encoder_for(codec)
         self._epoch = track.epoch
         self._offset = 0
         self._rebase = True
         self._last_timestamp: int | None = None
         self._last_at = 0.0
+        self._next_codec: RTCRtpCodecParameters | None = None
+
+    def change_codec(self, codec: RTCRtpCodecParameters) -> None:
+        """Encode the next frame with another codec.
+
+        The codec that it was made with is the very object from which aiortc's RTP task takes the payload type
+        of each packet (rtcrtpsender.py:366); it changes between two frames.
+        """
+        self._next_codec = codec
+
+    def simulated_cost_s(self, frame: Any, _force_keyframe: bool = False) -> float:
+        """Return how long the next frame takes to encode in virtual time (see virtual_loop.py)."""
+        self._cost = self._cost_s(frame)
+        return self._cost
 
     def encode(self, frame: Any, force_keyframe: bool = False) -> tuple[list[bytes], int]:
         """Encode a frame; no payloads if it could not be."""
-        started = time.perf_counter()
+        started = stopwatch()
         self._follow_source()
         try:
+            fitted = self._fit(frame, force_keyframe)
+            if fitted is None:
+                return [], 0
+            frame, force_keyframe = fitted
             payloads, timestamp = self._inner.encode(frame, force_keyframe)
         except Exception:
             self._failed()
@@ -80,7 +128,7 @@ class SteadyEncoder:
             return [], 0
         counters = self.counters
         counters.frames += 1
-        counters.total_time_s += time.perf_counter() - started
+        counters.total_time_s += stopwatch() - started + self._cost
         if isinstance(frame, VideoFrame):
             counters.width, counters.height = frame.width, frame.height
             counters.key_frames += self._starts_keyframe(payloads[0])
@@ -99,6 +147,10 @@ class SteadyEncoder:
         self.counters.frames += 1
         return payloads, self._continue(timestamp)
 
+    def _fit(self, frame: Any, force_keyframe: bool) -> tuple[Any, bool] | None:
+        """Return a frame as it is to be encoded, and whether as a key frame; None: it is left out."""
+        return frame, force_keyframe
+
     def _failed(self) -> None:
         self.counters.failures += 1
         if self.counters.failures == 1:
@@ -107,11 +159,15 @@ class SteadyEncoder:
             )
 
     def _follow_source(self) -> None:
-        if self._track.epoch == self._epoch:
+        codec, self._next_codec = self._next_codec, None
+        if codec is not None:
+            self._rebase |= codec.clockRate != self._codec.clockRate
+            vars(self._codec).update(vars(codec))
+        elif self._track.epoch == self._epoch:
             return
+        self._rebase |= self._track.epoch != self._epoch
         self._epoch = self._track.epoch
-        self._rebase = True
-        before, self._inner = self._inner, get_encoder(self._codec)
+        before, self._inner = self._inner, encoder_for(self._codec)
         for name in ("picture_id", "target_bitrate"):
             if hasattr(before, name):
                 setattr(self._inner, name, getattr(before, name))
@@ -141,8 +197,33 @@ class SteadyEncoder:
         return kind in (5, 7)
 
 
+class SteadyAudioEncoder(SteadyEncoder):
+    """An audio encoder keeps within the bitrate that the application allows, if its codec has a choice."""
+
+    _free_bitrate: int | None = None
+
+    def _fit(self, frame: Any, force_keyframe: bool) -> tuple[Any, bool] | None:
+        if isinstance(self._inner, OpusEncoder):
+            free, limit = self._free_bitrate, self.limits.max_bitrate
+            if free is None:
+                free = self._free_bitrate = self._inner.codec.bit_rate or 0
+            bitrate = free if limit is None else max(_LEAST_OPUS_BITRATE, min(limit, free))
+            if self._inner.codec.bit_rate != bitrate:
+                # The rate is that of the codec's opening: a fresh one goes on in its place.
+                self._inner = encoder_for(self._codec)
+                self._inner.codec.bit_rate = bitrate
+                self._rebase = True
+        return frame, force_keyframe
+
+
 class SteadyVideoEncoder(SteadyEncoder):
-    """A video encoder also takes the bitrate that the peer asks for (rtcrtpsender.py:289 looks for it)."""
+    """A video encoder also takes the bitrate that the peer asks for (rtcrtpsender.py:289 looks for it), and
+    keeps within what the application allows.
+    """
+
+    _asked: int | None = None
+    _last_shown_s: float | None = None
+    _owes_keyframe = False
 
     @property
     def target_bitrate(self) -> int:
@@ -151,4 +232,44 @@ class SteadyVideoEncoder(SteadyEncoder):
 
     @target_bitrate.setter
     def target_bitrate(self, bitrate: int) -> None:
-        self._inner.target_bitrate = bitrate
+        self._asked = bitrate
+
+    def _fit(self, frame: Any, force_keyframe: bool) -> tuple[Any, bool] | None:
+        self._bound_bitrate()
+        limits, at_s = self.limits, frame.pts * float(frame.time_base)
+        if limits.max_framerate is not None and self._last_shown_s is not None:
+            # The interval may be short by a part of the source's own, else 15 of 30 would become 10.
+            passed_s = at_s - self._last_shown_s
+            too_soon = limits.max_framerate == 0 or 0 <= passed_s < 0.9 / limits.max_framerate
+            if too_soon:
+                self._owes_keyframe |= force_keyframe
+                return None
+        self._last_shown_s = at_s
+        force_keyframe |= self._owes_keyframe
+        self._owes_keyframe = False
+        if limits.scale_down_by > 1.0:
+            # Codecs want even sizes.
+            width, height = (
+                max(2, int(size / limits.scale_down_by) // 2 * 2) for size in (frame.width, frame.height)
+            )
+            scaled = frame.reformat(width=width, height=height)
+            scaled.pts, scaled.time_base = frame.pts, frame.time_base
+            frame = scaled
+        return frame, force_keyframe
+
+    def _bound_bitrate(self) -> None:
+        """Give the encoder what the peer asked for, within what the application allows."""
+        limit = self.limits.max_bitrate
+        asked = self._asked
+        if asked is None:
+            if limit is None:
+                return
+            asked = self._asked = int(self._inner.target_bitrate)
+        if limit is not None and asked > limit:
+            asked = max(limit, _LEAST_BITRATE)
+        self._inner.target_bitrate = asked
+        if limit is not None and self._inner.target_bitrate > asked:
+            # Below the least that aiortc would set (vpx.py, h264.py: MIN_BITRATE).
+            for owner in (Vp8Encoder, H264Encoder):
+                if isinstance(self._inner, owner):
+                    set_inside(self._inner, owner, "__target_bitrate", asked)

@@ -20,6 +20,7 @@ from calllab._aiortc.insides import inside
 from calllab._aiortc.simulated import wall_time
 
 __all__ = [
+    "NO_ANSWER",
     "IcePolicy",
     "IceServerLike",
     "Server",
@@ -108,7 +109,7 @@ async def gather_reflexive(
 ) -> Candidate:
     """Ask a STUN server how it sees a host socket; raises GatheringError if it gives no answer."""
     base = protocol.local_candidate
-    with _Explained(server, base):
+    with _Explained(server, (base.host, base.port)):
         async with asyncio.timeout(timeout_s):
             family = ipaddress.ip_address(base.host).version
             address = await resolve(
@@ -142,9 +143,11 @@ async def gather_relay(
     timeout_s: float,
 ) -> IceSocket:
     """Allocate a relayed address on a TURN server; raises GatheringError if the server gives none."""
-    with _Explained(server, None):
+    with _Explained(server) as explained:
         async with asyncio.timeout(timeout_s):
             client = await _connect(server, interface)
+            if not hide_related:
+                explained.local = client.transport.get_extra_info("sockname")[:2]
             try:
                 transport = _RelayTransport(client)
                 protocol = make_socket(server.url.url)
@@ -216,12 +219,13 @@ class _RelayTransport(turn.TurnTransport):
 class _Explained:
     """Turns what aioice and the operating system raise into a GatheringError."""
 
-    def __init__(self, server: Server, base: Candidate | None) -> None:
+    def __init__(self, server: Server, local: tuple[str, int] | None = None) -> None:
         self._server = server
-        self._base = base
+        self.local = local
+        """The local address that was used, as far as the peer may know it."""
 
-    def __enter__(self) -> None:
-        return None
+    def __enter__(self) -> _Explained:
+        return self
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         if error is None or not isinstance(error, Exception):
@@ -239,13 +243,5 @@ class _Explained:
             text = f"the host name of {url.url} cannot be resolved: {error.strerror}"
         elif isinstance(error, OSError):
             text = f"{url.url} cannot be reached: {error.strerror or error}"
-        base = self._base
-        raise GatheringError(
-            IceCandidateError(
-                url.url,
-                code,
-                text,
-                base.host if base is not None else None,
-                base.port if base is not None else None,
-            )
-        ) from error
+        host, port = self.local if self.local is not None else (None, None)
+        raise GatheringError(IceCandidateError(url.url, code, text, host, port)) from error

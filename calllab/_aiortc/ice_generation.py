@@ -5,32 +5,29 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import logging
-import random
 from collections.abc import Coroutine, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Literal, Protocol
+from dataclasses import replace
+from typing import Any
 
 from aioice import Candidate, Connection, TransportPolicy, ice
 
 from calllab._aiortc.candidates import IceCandidateError, parse_candidate, to_line
-from calllab._aiortc.datagrams import DatagramInterface, host_addresses
+from calllab._aiortc.datagrams import host_addresses
 from calllab._aiortc.gathering import (
     NO_ANSWER,
     GatheringError,
-    IcePolicy,
     Server,
     gather_host,
     gather_reflexive,
     gather_relay,
 )
+from calllab._aiortc.ice_contract import Credentials, GenerationOwner, GenerationSettings, GenerationState
 from calllab._aiortc.ice_socket import ConsentCheck, IceSocket
-from calllab._aiortc.liveness import IceTimers, Liveness
+from calllab._aiortc.liveness import Liveness
 
 __all__ = ["Credentials", "GenerationOwner", "GenerationState", "IceGeneration"]
 
 logger = logging.getLogger(__name__)
-
-GenerationState = Literal["new", "checking", "connected", "disconnected", "failed"]
 
 # RFC 8445 section 6.1.2.5 limits the check list to 100 pairs; no honest peer signals more candidates.
 MAX_REMOTE_CANDIDATES = 100
@@ -43,52 +40,6 @@ _CHECK_SPACING_S = 0.02
 def is_direct(pair: ice.CandidatePair) -> bool:
     """Whether neither end of a pair is on a TURN server."""
     return "relay" not in (pair.local_candidate.type, pair.remote_candidate.type)
-
-
-class Credentials(Protocol):
-    """A user name fragment and its password (RFC 8445 section 5.3)."""
-
-    @property
-    def ufrag(self) -> str:
-        """The user name fragment."""
-
-    @property
-    def pwd(self) -> str:
-        """The password."""
-
-
-class GenerationOwner(Protocol):
-    """Whom a generation tells what happens; called synchronously, with the state already changed."""
-
-    def generation_received(self, data: bytes) -> None:
-        """Take a packet that is not STUN."""
-
-    def generation_candidate(self, generation: IceGeneration, line: str | None) -> None:
-        """Take a new local candidate; None: there will be no more."""
-
-    def generation_candidate_error(self, generation: IceGeneration, error: IceCandidateError) -> None:
-        """Take the reason why a server gave no candidate."""
-
-    def generation_state_changed(self, generation: IceGeneration) -> None:
-        """Look at the state again."""
-
-    def generation_pair_changed(self, generation: IceGeneration) -> None:
-        """Look at the selected pair again."""
-
-    def role_changed(self, controlling: bool) -> None:
-        """A role conflict was lost: the whole agent changes its role."""
-
-
-@dataclass(frozen=True, slots=True)
-class GenerationSettings:
-    """What all generations of a transport share."""
-
-    servers: tuple[Server, ...]
-    policy: IcePolicy
-    interface: DatagramInterface | None
-    timers: IceTimers
-    entropy: random.Random
-    tie_breaker: int
 
 
 class IceGeneration(Connection):
@@ -120,6 +71,7 @@ class IceGeneration(Connection):
         self.state: GenerationState = "new"
         self.gathered = False
         self.gathering_errors: list[IceCandidateError] = []
+        self._known_pairs: dict[Any, None] = {}
         self.servers_asked: dict[str, str] = {}
         """The URL that gave each reflexive or relayed candidate, by its line."""
         self.failure: str | None = None
@@ -151,8 +103,14 @@ class IceGeneration(Connection):
 
     @property
     def pairs(self) -> list[Any]:
-        """The check list, as it stands."""
-        return list(self._check_list)
+        """All pairs that ever were in the check list; aioice removes some when one is nominated."""
+        return list(self._known_pairs)
+
+    def sort_check_list(self) -> None:
+        """Aioice has added to the check list: remember what is new."""
+        super().sort_check_list()
+        for pair in self._check_list:
+            self._known_pairs.setdefault(pair)
 
     @property
     def finished(self) -> bool:
@@ -466,7 +424,9 @@ class IceGeneration(Connection):
         protocol.transactions[request.transaction_id] = ConsentCheck(
             self._loop.time(), address, key, answered, lambda: self.switch_role(not controlling)
         )
-        protocol.with_peer(address).consent_requests_sent += 1
+        traffic = protocol.with_peer(address)
+        traffic.requests_sent += 1
+        traffic.consent_requests_sent += 1
         protocol.send_stun(request, address)
 
     def stop_checking(self) -> None:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from aioice import Candidate, ice
 
-from calllab._aiortc.candidates import IceCandidate, from_aioice
+from calllab._aiortc.candidates import IceCandidate, from_aioice, to_line
 from calllab._aiortc.ice_generation import IceGeneration
 from calllab._aiortc.ice_socket import PairTraffic
 
@@ -69,10 +69,8 @@ def snapshot_of(
     pairs: list[PairSnapshot] = []
     selected_key: str | None = None
     for generation in generations:
-        sockets: list[Any] = generation._protocols
-        urls = {id(s.local_candidate): s.url for s in sockets}
         for candidate in generation.local_candidates:
-            value = from_aioice(candidate, urls.get(id(candidate)))
+            value = from_aioice(candidate, generation.servers_asked.get(to_line(candidate)))
             candidates.append(
                 CandidateSnapshot(
                     _key("local", generation, candidate), False, generation.local_username, value
@@ -89,8 +87,6 @@ def snapshot_of(
             )
         for pair in generation.pairs:
             taken = _pair(generation, pair)
-            if taken is None:
-                continue
             pairs.append(taken)
             if generation is active and pair is generation.selected_pair:
                 selected_key = taken.key
@@ -115,7 +111,7 @@ def _remote_key(generation: IceGeneration, candidate: Candidate) -> str:
     return _key("remote", generation, candidate)
 
 
-def _pair(generation: IceGeneration, pair: Any) -> PairSnapshot | None:
+def _pair(generation: IceGeneration, pair: Any) -> PairSnapshot:
     states: dict[Any, PairState] = {
         ice.CandidatePair.State.FROZEN: "frozen",
         ice.CandidatePair.State.WAITING: "waiting",
@@ -123,9 +119,6 @@ def _pair(generation: IceGeneration, pair: Any) -> PairSnapshot | None:
         ice.CandidatePair.State.SUCCEEDED: "succeeded",
         ice.CandidatePair.State.FAILED: "failed",
     }
-    state = states[pair.state]
-    if generation._check_list_done and state not in ("succeeded", "failed"):
-        return None  # given up when another pair was nominated (ice.py:636): it has no state any more
     local, remote = pair.local_candidate, pair.remote_candidate
     local_key, remote_key = _key("local", generation, local), _remote_key(generation, remote)
     traffic = pair.protocol.traffic.get(pair.remote_addr, PairTraffic())
@@ -134,7 +127,8 @@ def _pair(generation: IceGeneration, pair: Any) -> PairSnapshot | None:
         key=f"{local_key}-{remote_key}",
         local_key=local_key,
         remote_key=remote_key,
-        state=state,
+        # One that was given up when another was nominated (ice.py:885) keeps the state that it had.
+        state=states[pair.state],
         nominated=bool(pair.nominated),
         priority=ice.candidate_pair_priority(local, remote, generation.ice_controlling),
         traffic=copy,

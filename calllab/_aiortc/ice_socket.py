@@ -26,10 +26,13 @@ class PairTraffic:
     packets_received: int = 0
     bytes_received: int = 0
     requests_sent: int = 0
+    """Each counts once, however often it was transmitted."""
     responses_received: int = 0
     requests_received: int = 0
     responses_sent: int = 0
     consent_requests_sent: int = 0
+    transmissions: int = 0
+    """Of requests, repeated ones too."""
     total_rtt_s: float = 0.0
     current_rtt_s: float | None = None
     last_sent_at: float | None = None
@@ -112,7 +115,7 @@ class IceSocket(ice.StunProtocol):
     def send_stun(self, message: stun.Message, addr: Address) -> None:
         traffic = self.with_peer(addr)
         if message.message_class == stun.Class.REQUEST:
-            traffic.requests_sent += 1
+            traffic.transmissions += 1
         elif message.message_class == stun.Class.RESPONSE:
             traffic.requests_received += 1
             traffic.responses_sent += 1
@@ -126,12 +129,13 @@ class IceSocket(ice.StunProtocol):
         retransmissions: int | None = None,
     ) -> tuple[stun.Message, Address]:
         traffic = self.with_peer(addr)
-        sent_at, requests = self._loop.time(), traffic.requests_sent
+        sent_at, transmissions = self._loop.time(), traffic.transmissions
+        traffic.requests_sent += 1
         answer, source = await super().request(request, addr, integrity_key, retransmissions)
         rtt = self._loop.time() - sent_at
         traffic.responses_received += 1
         traffic.total_rtt_s += rtt
-        if traffic.requests_sent == requests + 1:
+        if traffic.transmissions == transmissions + 1:
             # Only then it is sure which transmission was answered (Karn's rule).
             traffic.current_rtt_s = rtt
         return answer, source

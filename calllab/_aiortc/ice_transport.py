@@ -25,11 +25,13 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from calllab._aiortc.candidates import IceCandidateError, SelectedPair, from_aioice, to_line
-from calllab._aiortc.datagrams import DatagramInterface
+from calllab._aiortc.datagrams import DatagramHost, DatagramInterface, host_of
 from calllab._aiortc.gathering import IcePolicy, IceServerLike, servers_of
-from calllab._aiortc.ice_generation import Credentials, GenerationSettings, IceGeneration
+from calllab._aiortc.ice_contract import Credentials, GenerationSettings
+from calllab._aiortc.ice_generation import IceGeneration
 from calllab._aiortc.ice_snapshot import IceSnapshot, snapshot_of
 from calllab._aiortc.liveness import IceTimers
+from calllab._aiortc.simulated import entropy as default_entropy
 
 __all__ = ["IceGatheringState", "IceParameters", "IceRole", "IceState", "IceTransport"]
 
@@ -73,7 +75,7 @@ class IceTransport:
         entropy: random.Random | None = None,
         timers: IceTimers | None = None,
     ) -> None:
-        entropy = entropy if entropy is not None else random.SystemRandom()
+        entropy = entropy if entropy is not None else default_entropy()
         self.on_candidate: Callable[[str, str | None], None] = _nothing
         self.on_candidate_error: Callable[[str, IceCandidateError], None] = _nothing
         self.on_state_change: Callable[[], None] = _nothing
@@ -117,7 +119,10 @@ class IceTransport:
         if active is not None and active.state == "connected":
             return "completed" if active.finished and coming is None else "connected"
         if coming is not None:
-            return "failed" if coming.state == "failed" else "checking"
+            if coming.state == "failed":
+                return "failed"
+            # webrtc-pc 5.6.3: "checking" begins with the first remote candidate.
+            return "checking" if active is not None or coming.has_remote else "new"
         return active.state if active is not None else "new"
 
     @property
@@ -129,6 +134,11 @@ class IceTransport:
         if newest is None:
             return "new"
         return "complete" if newest.gathered else "gathering"
+
+    @property
+    def host(self) -> DatagramHost | None:
+        """The machine whose sockets it uses; None: this one."""
+        return host_of(self._settings.interface)
 
     @property
     def role(self) -> IceRole:
@@ -199,6 +209,13 @@ class IceTransport:
             pair_changes=self._pair_changes,
             packets_dropped=self._packets_dropped,
         )
+
+    def server_of(self, ufrag: str, line: str) -> str | None:
+        """Return the URL of the server that a local candidate came from; None for a host candidate."""
+        for generation in self._generations():
+            if generation.local_username == ufrag and line in generation.servers_asked:
+                return generation.servers_asked[line]
+        return None
 
     # Generations
 

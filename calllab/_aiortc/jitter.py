@@ -12,7 +12,7 @@ from aiortc.utils import uint16_add
 
 from calllab._aiortc.encoding import is_keyframe
 
-__all__ = ["EncodedFrame", "JitterCounters", "PatientJitterBuffer", "uint16_after"]
+__all__ = ["MAX_WAIT_S", "EncodedFrame", "JitterCounters", "PatientJitterBuffer", "uint16_after"]
 
 # How long a hole is waited for.  Audio has no retransmission: only reordering can fill it.  For video the
 # retransmission takes a round trip, and its request may be lost once.
@@ -130,6 +130,17 @@ class PatientJitterBuffer(JitterBuffer):
     def require_keyframe(self) -> None:
         """Frames were thrown away behind this buffer: only a key frame is of use now."""
         self._needs_keyframe = self._is_video
+
+    def start_again(self) -> None:
+        """Throw away what is held: after an outage the next packet begins anew, with a key frame."""
+        held = [packet for packet in self._packets if packet is not None]
+        self.counters.packets_discarded += len(held)
+        if self._is_video:
+            self.counters.frames_dropped += len({packet.timestamp for packet in held})
+        self._packets = [None] * self._capacity
+        self._origin = None
+        self._needs_keyframe = self._is_video
+        self._asked_at = self._clock()
 
     # Holes
 

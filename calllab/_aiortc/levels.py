@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from typing import Any
 
 import numpy as np
 from av import AudioFrame
@@ -57,7 +58,7 @@ class AudioLevel:
         scale = _SCALES.get(frame.format.name)
         if scale is None or not frame.samples:
             return
-        samples = frame.to_ndarray()
+        samples: Any = frame.to_ndarray()
         # Whole numbers are summed exactly, and the same on every machine.
         samples = samples.astype(np.int64 if frame.format.name.startswith("s16") else np.float64)
         if not frame.format.is_planar:

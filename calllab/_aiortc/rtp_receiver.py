@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import queue
-import time
+from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from aiortc.rtcrtpparameters import RTCRtpCodecParameters
 from aiortc.rtcrtpreceiver import NackGenerator, RTCRtpReceiver, TimestampMapper
 from aiortc.rtp import AnyRtcpPacket, RtcpByePacket, RtcpSrPacket, RtpPacket
+from aiortc.utils import uint16_add
 from av import AudioFrame, VideoFrame
 from av.frame import Frame
 
@@ -18,28 +20,44 @@ from calllab._aiortc.codecs import CodecLike, ReceiveParametersLike, is_rtx, rec
 from calllab._aiortc.dtls import DtlsTransport
 from calllab._aiortc.inbound import InboundSnapshot, InboundStream, ReceiverSnapshot
 from calllab._aiortc.insides import inside, set_inside
-from calllab._aiortc.jitter import JitterCounters, PatientJitterBuffer, uint16_after
+from calllab._aiortc.jitter import MAX_WAIT_S, JitterCounters, PatientJitterBuffer, uint16_after
 from calllab._aiortc.rtp_counters import RtpHeader
+from calllab._aiortc.simulated import stopwatch, wall_time
 from calllab._aiortc.tracks import Kind, RemoteTrack
+from calllab._aiortc.worker import WorkerQueue
 
-__all__ = ["RtpReceiver"]
+__all__ = ["HeardSource", "RtpReceiver"]
 
 _SOURCE_AGE_S = 10.0
 # SSRCs of one receiver that are counted; an honest peer uses a handful in the longest call.
 _MAX_STREAMS = 64
+# How long a retransmission may take before it is asked for once more.
+_ASK_AGAIN_AFTER_S = 0.1
 # Encoded frames that wait for the decoder; more means that the processor cannot keep up.
 _MAX_UNDECODED = {"audio": 150, "video": 60}
 
 
-class _DecoderQueue(queue.Queue[Any]):
+@dataclass(frozen=True, slots=True)
+class HeardSource:
+    """The latest packet of one source (W3C RTCRtpContributingSource)."""
+
+    source: int
+    heard_at_s: float
+    """Unix time."""
+    rtp_timestamp: int
+    audio_level: float | None
+    """0..1, linear; None if the packet does not tell."""
+
+
+class _DecoderQueue(WorkerQueue):
     """Encoded frames on their way to the decoder thread (rtcrtpreceiver.py:63), with a clock at its exit.
 
     The thread comes back for the next frame when it has decoded the one before, so that the time between is
     what decoding took.
     """
 
-    def __init__(self, on_decoded: Callable[[float, bool], None]) -> None:
-        super().__init__()
+    def __init__(self, on_decoded: Callable[[float, bool], None], cost_s: Callable[[Any], float]) -> None:
+        super().__init__(cost_s)
         self._on_decoded = on_decoded
         self._began: float | None = None
         self._is_key = False
@@ -47,12 +65,12 @@ class _DecoderQueue(queue.Queue[Any]):
     def get(self, block: bool = True, timeout: float | None = None) -> Any:
         """Take the next frame; called by the decoder thread alone."""
         if self._began is not None:
-            self._on_decoded(time.perf_counter() - self._began, self._is_key)
+            self._on_decoded(stopwatch() - self._began + self.last_cost_s, self._is_key)
             self._began = None
         item = super().get(block, timeout)
         if item is not None:
             self._is_key = getattr(item[1], "is_key", False)
-            self._began = time.perf_counter()
+            self._began = stopwatch()
         return item
 
     def discard(self) -> int:
@@ -72,10 +90,11 @@ class _Receiver(RTCRtpReceiver):
     def __init__(self, kind: Kind, dtls: DtlsTransport, owner: RtpReceiver) -> None:
         super().__init__(kind, dtls.inner)
         self._owner = owner
-        self._decoder_queue = _DecoderQueue(owner.frame_decoded)
+        self._decoder_queue = _DecoderQueue(owner.frame_decoded, owner.decoding_cost_s)
         # The thread takes its queue when it starts (rtcrtpreceiver.py:413), later than this.
         set_inside(self, RTCRtpReceiver, "__decoder_queue", self._decoder_queue)
         self._kind = kind
+        self._asked_at: dict[int, float] = {}
         self._buffer: PatientJitterBuffer
         self.begin_stream(JitterCounters())
 
@@ -101,9 +120,26 @@ class _Receiver(RTCRtpReceiver):
         codec = inside(self, RTCRtpReceiver, "__codecs").get(packet.payload_type)
         if not self._enabled or codec is None:
             return
+        silence_s = self._owner.silence_s(packet.ssrc)
         self._owner.packet_received(packet)
+        if self._kind == "video" and codec.name.lower() != "rtx" and silence_s > MAX_WAIT_S["video"]:
+            await self._pass_outage(packet)
         await super()._handle_rtp_packet(packet, arrival_time_ms)
         self._work_off_backlog()
+
+    async def _pass_outage(self, packet: RtpPacket) -> None:
+        """Ask for a key frame, and for nothing else, after an outage longer than a hole is waited for.
+
+        What was lost is of no use any more, and asking for it would fill the path for a second: aiortc asks
+        for the latest 128 packets (rtp.py:13), and again with each new loss.
+        """
+        nacks = inside(self, RTCRtpReceiver, "__nack_generator")
+        if nacks.max_seq is None or packet.sequence_number == uint16_add(nacks.max_seq, 1):
+            return  # it was silent, and nothing is missing
+        if uint16_after(packet.sequence_number, nacks.max_seq):
+            set_inside(self, RTCRtpReceiver, "__nack_generator", NackGenerator())
+            self._buffer.start_again()
+            await self._send_rtcp_pli(packet.ssrc)
 
     def _work_off_backlog(self) -> None:
         buffer = self._buffer
@@ -131,8 +167,21 @@ class _Receiver(RTCRtpReceiver):
         await super()._handle_rtcp_packet(packet)
 
     async def _send_rtcp_nack(self, media_ssrc: int, lost: list[int]) -> None:
-        self._owner.asked(media_ssrc, nack=True)
-        await super()._send_rtcp_nack(media_ssrc, lost)
+        lost = self._due(lost)
+        if lost:
+            self._owner.asked(media_ssrc, nack=True)
+            await super()._send_rtcp_nack(media_ssrc, lost)
+
+    def _due(self, lost: list[int]) -> list[int]:
+        """Leave out what was asked for a moment ago: its retransmission is still on its way.
+
+        aiortc asks for everything that is missing with each new hole (rtcrtpreceiver.py:536).
+        """
+        now = asyncio.get_running_loop().time()
+        self._asked_at = {number: at for number, at in self._asked_at.items() if number in lost}
+        due = [number for number in lost if now >= self._asked_at.get(number, 0.0) + _ASK_AGAIN_AFTER_S]
+        self._asked_at.update(dict.fromkeys(due, now))
+        return due
 
     async def _send_rtcp_pli(self, media_ssrc: int) -> None:
         self._owner.asked(media_ssrc, nack=False)
@@ -165,6 +214,8 @@ class RtpReceiver:
         self._mid: str | None = None
         self._streams: dict[int, InboundStream] = {}
         self._current: InboundStream | None = None
+        self._synchronization: OrderedDict[int, HeardSource] = OrderedDict()
+        self._contributing: OrderedDict[int, HeardSource] = OrderedDict()
         self._started = self._stopped = False
         self._inner = _Receiver(kind, dtls, self)
         self._inner._enabled = False
@@ -219,13 +270,23 @@ class RtpReceiver:
         await self._inner.stop()
         self.track.end()
 
-    def synchronization_sources(self) -> list[tuple[int, float]]:
-        """Return the SSRCs heard in the last ten seconds, with the Unix time of the latest packet."""
-        now, wall = self._loop.time(), time.time()
-        ages = [
-            (s.ssrc, now - s.media.last_at) for s in self._streams.values() if s.media.last_at is not None
-        ]
-        return [(ssrc, wall - age) for ssrc, age in ages if age < _SOURCE_AGE_S]
+    def synchronization_sources(self) -> list[HeardSource]:
+        """Return the SSRCs heard in the last ten seconds, the latest first."""
+        return self._heard(self._synchronization)
+
+    def contributing_sources(self) -> list[HeardSource]:
+        """Return the CSRCs heard in the last ten seconds, the latest first; their levels are not known."""
+        return self._heard(self._contributing)
+
+    def _heard(self, sources: OrderedDict[int, HeardSource]) -> list[HeardSource]:
+        since = wall_time() - _SOURCE_AGE_S
+        return [source for source in reversed(sources.values()) if source.heard_at_s > since]
+
+    def _hear(self, sources: OrderedDict[int, HeardSource], heard: HeardSource) -> None:
+        sources[heard.source] = heard
+        sources.move_to_end(heard.source)
+        if len(sources) > _MAX_STREAMS:
+            sources.popitem(last=False)
 
     def statistics(self) -> ReceiverSnapshot:
         """Return the counters as they stand; changes nothing."""
@@ -234,12 +295,26 @@ class RtpReceiver:
         now = self._loop.time()
         streams: list[InboundSnapshot] = []
         for stream in self._streams.values():
-            taken = stream.snapshot(now, time.time(), reception.get(stream.ssrc), self.track)
+            taken = stream.snapshot(now, wall_time(), reception.get(stream.ssrc), self.track)
             if taken is not None:
                 streams.append(taken)
         return ReceiverSnapshot(self.kind, self._mid, self.track.id, tuple(streams))
 
+    def decoding_cost_s(self, _job: Any) -> float:
+        """Return how long the next frame takes to decode in virtual time."""
+        host = self._dtls.ice.host
+        if host is None:
+            return 0.0
+        stream = self._current
+        return host.coding_cost_s("decode", self.kind, 0 if stream is None else stream.pixels)
+
     # Taps
+
+    def silence_s(self, ssrc: int) -> float:
+        """Return how long nothing was heard of a media stream; 0 for one that is new."""
+        stream = self._streams.get(ssrc)
+        last_at = stream.media.last_at if stream is not None else None
+        return self._loop.time() - last_at if last_at is not None else 0.0
 
     def packet_received(self, packet: RtpPacket) -> None:
         """Count a packet that aiortc is going to take."""
@@ -271,6 +346,12 @@ class RtpReceiver:
             self._inner.begin_stream(stream.buffer)
         stream.codec = ours
         stream.media.add(header, now)
+        level = packet.extensions.audio_level
+        wall = wall_time()
+        loudness = None if level is None else 0.0 if level[1] == 127 else 10 ** (-level[1] / 20)
+        self._hear(self._synchronization, HeardSource(packet.ssrc, wall, packet.timestamp, loudness))
+        for source in packet.csrc:
+            self._hear(self._contributing, HeardSource(source, wall, packet.timestamp, None))
         self.payload_type = packet.payload_type
         self.track.set_muted(False)
 
@@ -278,7 +359,7 @@ class RtpReceiver:
         """Take what the peer says of a stream that it sends."""
         stream = self._streams.get(packet.ssrc)
         if stream is not None:
-            stream.take_report(packet, time.time())
+            stream.take_report(packet, wall_time())
 
     def asked(self, media_ssrc: int, *, nack: bool) -> None:
         """Count feedback that is being sent."""

@@ -90,7 +90,9 @@ class SimulatedCertificate(RTCCertificate):
         return context
 
 
-def simulated_certificate(loop: SimulatedLoop) -> RTCCertificate:
+def simulated_certificate(
+    loop: SimulatedLoop, lifetime: datetime.timedelta = _LIFETIME
+) -> RTCCertificate:
     """Make a certificate for a peer on ``loop``; it follows from the loop's entropy and clock."""
     key, chance = _key(), loop.entropy
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, chance.randbytes(16).hex())])
@@ -103,7 +105,7 @@ def simulated_certificate(loop: SimulatedLoop) -> RTCCertificate:
         # The highest bit but one is set, so that the number always takes 20 bytes.
         .serial_number(chance.getrandbits(158) | 1 << 158)
         .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + _LIFETIME)
+        .not_valid_after(now + lifetime)
         .sign(key, hashes.SHA256())
     )
     return SimulatedCertificate(key=cast(Any, key), cert=certificate)

@@ -11,6 +11,7 @@ from calllab._aiortc import (
     VideoStreamTrack,
 )
 from calllab.rtc.capabilities import RTCRtpCapabilities, RTCRtpCodec, RTCRtpHeaderExtensionCapability
+from calllab.rtc.certificate import RTCCertificate, RTCDtlsFingerprint
 from calllab.rtc.configuration import RTCConfiguration, RTCIceServer
 from calllab.rtc.datachannel import RTCDataChannel
 from calllab.rtc.description import (
@@ -18,6 +19,7 @@ from calllab.rtc.description import (
     RTCPeerConnectionIceErrorEvent,
     RTCSessionDescription,
 )
+from calllab.rtc.dtmf import RTCDTMFSender
 from calllab.rtc.errors import (
     InvalidAccessError,
     InvalidModificationError,
@@ -34,6 +36,7 @@ from calllab.rtc.receiver import RTCRtpReceiver
 from calllab.rtc.sender import RTCRtpSender
 from calllab.rtc.statistics import RTCStatsReport
 from calllab.rtc.transceiver import RTCRtpTransceiver
+from calllab.rtc.transport_errors import RTCError, RTCErrorEvent
 from calllab.rtc.transports import (
     RTCDtlsTransport,
     RTCIceCandidatePair,
@@ -53,9 +56,14 @@ __all__ = [
     "MediaStreamTrack",
     "NotSupportedError",
     "OperationError",
+    "RTCCertificate",
     "RTCConfiguration",
+    "RTCDTMFSender",
     "RTCDataChannel",
+    "RTCDtlsFingerprint",
     "RTCDtlsTransport",
+    "RTCError",
+    "RTCErrorEvent",
     "RTCIceCandidate",
     "RTCIceCandidatePair",
     "RTCIceParameters",

@@ -19,7 +19,7 @@ class CandidateGate:
     """Lets callables through in order, at once or when it opens again."""
 
     def __init__(self) -> None:
-        self._waiting: deque[Callable[[], None]] = deque()
+        self._waiting: deque[tuple[bool, Callable[[], None]]] = deque()
         self._turns_left = 0
 
     def close_for_a_moment(self) -> None:
@@ -29,11 +29,22 @@ class CandidateGate:
         if was_open:
             asyncio.get_running_loop().call_soon(self._turn)
 
-    def pass_through(self, news: Callable[[], None]) -> None:
-        """Call ``news`` after all that came before it."""
-        self._waiting.append(news)
+    def pass_through(self, news: Callable[[], None], *, of_candidates: bool = False) -> None:
+        """Call ``news`` after all that came before it; ``of_candidates``: it is a candidate, or their end."""
+        self._waiting.append((of_candidates, news))
         if self._turns_left == 0:
             self._flush()
+
+    def hurry(self) -> None:
+        """Tell now what would come too late, as another description is about to change everything; what
+        stands behind a candidate waits with it.
+        """
+        while self._waiting and not self._waiting[0][0]:
+            self._waiting.popleft()[1]()
+
+    def drop_candidates(self) -> None:
+        """Forget candidates and their end: the description that they belonged to was rolled back."""
+        self._waiting = deque(entry for entry in self._waiting if not entry[0])
 
     def drop(self) -> None:
         """Forget what is held back."""
@@ -48,4 +59,4 @@ class CandidateGate:
 
     def _flush(self) -> None:
         while self._waiting and self._turns_left == 0:
-            self._waiting.popleft()()
+            self._waiting.popleft()[1]()

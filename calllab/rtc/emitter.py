@@ -8,7 +8,7 @@ import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeAlias, overload
 
-__all__ = ["Emitter", "Handler"]
+__all__ = ["Emitter", "EventHandler", "Handler"]
 
 logger = logging.getLogger(__name__)
 
@@ -25,6 +25,7 @@ class Emitter:
 
     def __init__(self) -> None:
         self._handlers: dict[str, list[tuple[Handler, bool]]] = {}
+        self._attributes: dict[str, Handler] = {}
         self._handler_tasks: set[asyncio.Task[None]] = set()
 
     @overload
@@ -45,6 +46,15 @@ class Emitter:
         self._handlers.setdefault(event, []).append((handler, True))
         return handler
 
+    def addEventListener(self, event: str, handler: Handler, *, once: bool = False) -> None:
+        """Call ``handler`` for each event of this name, as DOM's EventTarget does: never twice for one."""
+        if all(known != handler for known, _ in self._handlers.get(event, ())):
+            self._handlers.setdefault(event, []).append((handler, once))
+
+    def removeEventListener(self, event: str, handler: Handler) -> None:
+        """Stop calling ``handler``; one that is not registered is no error."""
+        self.remove_listener(event, handler)
+
     def remove_listener(self, event: str, handler: Handler) -> None:
         """Stop calling ``handler``; one that is not registered is no error."""
         handlers = self._handlers.get(event, [])
@@ -56,6 +66,22 @@ class Emitter:
             self._handlers.clear()
         else:
             self._handlers.pop(event, None)
+
+    def handler_attribute(self, event: str) -> Handler | None:
+        """Return what was assigned to the ``on...`` attribute of an event."""
+        return self._attributes.get(event)
+
+    def set_handler_attribute(self, event: str, handler: Handler | None) -> None:
+        """Assign to the ``on...`` attribute of an event; see :class:`EventHandler`."""
+        if handler is not None and not callable(handler):
+            raise TypeError(f"a handler of {event!r} is callable or None, not {type(handler).__name__}")
+        entries = self._handlers.setdefault(event, [])
+        before = self._attributes.pop(event, None)
+        place = next((i for i, (known, _) in enumerate(entries) if known is before), len(entries))
+        del entries[place : place + 1]
+        if handler is not None:
+            self._attributes[event] = handler
+            entries.insert(place, (handler, False))
 
     def emit(self, event: str, *arguments: Any) -> bool:
         """Call the handlers of ``event`` in the order of their registration; return whether there was one."""
@@ -89,6 +115,30 @@ class Emitter:
                 logger.error("a handler of %r failed", event, exc_info=error)
 
         task.add_done_callback(done)
+
+
+class EventHandler:
+    """An event handler attribute of an :class:`Emitter`, such as ``pc.ontrack`` (HTML's event handler IDL
+    attributes).
+
+    There is one handler an attribute; assigning another one puts it in the place of the first, and None
+    takes it away.  It is called among those of :meth:`Emitter.on`.
+    """
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._event = name.removeprefix("on")
+
+    @overload
+    def __get__(self, emitter: None, owner: type) -> EventHandler: ...
+
+    @overload
+    def __get__(self, emitter: Emitter, owner: type) -> Handler | None: ...
+
+    def __get__(self, emitter: Emitter | None, owner: type) -> EventHandler | Handler | None:
+        return self if emitter is None else emitter.handler_attribute(self._event)
+
+    def __set__(self, emitter: Emitter, handler: Handler | None) -> None:
+        emitter.set_handler_attribute(self._event, handler)
 
 
 def _awaited(awaitable: Awaitable[None]) -> Coroutine[Any, Any, None]:

@@ -38,6 +38,11 @@ class RtcError(CalllabError):
 
     name: ClassVar[str] = "Error"
 
+    @property
+    def message(self) -> str:
+        """What happened, with what value, and what to do."""
+        return str(self)
+
 
 class InvalidStateError(RtcError):
     """The object cannot do this in the state it is in."""

@@ -19,9 +19,10 @@ from typing import Any, Final, Literal, TypeAlias
 
 from calllab.rtc.actions import Action
 from calllab.rtc.codecs import CodecKey
+from calllab.rtc.description import parse_candidate_attribute
 from calllab.rtc.errors import InvalidModificationError, InvalidStateError, OperationError
 from calllab.rtc.jsep_describe import LocalIdentity, describe_answer, describe_offer, render
-from calllab.rtc.jsep_remote import apply_remote_answer, apply_remote_offer
+from calllab.rtc.jsep_remote import apply_remote_answer, apply_remote_offer, with_candidates
 from calllab.rtc.jsep_state import (
     Applied,
     IceCandidates,
@@ -37,6 +38,9 @@ from calllab.rtc.parameters import Direction, Fingerprint, Kind, SdpType, Signal
 from calllab.rtc.sdp_parser import parse_session
 
 __all__ = ["TRANSITIONS", "JsepCore"]
+
+# RFC 8445 section 6.1.2.5 limits the check list to 100 pairs; more candidates than this no honest peer names.
+_MAX_REMOTE_CANDIDATES: Final = 256
 
 Side: TypeAlias = Literal["local", "remote"]
 
@@ -92,9 +96,10 @@ class JsepCore:
         return found
 
     def text(self, applied: Applied) -> str:
-        """Return a set description as SDP; local ones hold the candidates that are known by now."""
+        """Return a set description as SDP, with the candidates of its generation that are known by now."""
         if applied.text is not None:
-            return applied.text
+            theirs = next((e for e in self._state.remote_candidates if e.ufrag == applied.ufrag), None)
+            return applied.text if theirs is None else with_candidates(applied, applied.text, theirs)
         known = self._generation(applied.ufrag)
         return render(applied, known.candidates if known else (), known is not None and known.complete)
 
@@ -115,7 +120,8 @@ class JsepCore:
     def key(self, names: dict[object, int] | None = None) -> Hashable:
         """Return the state in canonical form, random tokens numbered by order of appearance.
 
-        Agents with equal keys act alike (as long as descriptions are set without their text).  Give the same
+        Agents with equal keys act alike (as long as descriptions are neither created by hand nor set with
+        their text).  Give the same
         ``names`` to both peers' keys to keep their tokens related.
         """
         return canonical(self._state, names)
@@ -239,18 +245,19 @@ class JsepCore:
     def set_local(self, type_: SdpType, text: str | None = None) -> tuple[Action, ...]:
         """Set a description of ours; without a text it is made now.
 
-        Raises InvalidStateError, or InvalidModificationError if the text is not the last one that was
-        created.
+        Without a text, what was created last is set if nothing has changed since.  Raises
+        InvalidModificationError if the text is not the last one that was created, or InvalidStateError, in
+        this order (webrtc-pc 4.4.2, setLocalDescription).
         """
         if type_ == "rollback":
             return self.rollback("local")
-        self._check("local", type_)
         created = self._state.created_offer if type_ == "offer" else self._state.created_answer
         if text and (created is None or created.text != text):
             raise InvalidModificationError(
                 f"the {type_} is not the one that was created last: create it again, and set it unchanged"
             )
-        if not text or created is None:
+        self._check("local", type_)
+        if created is None or (not text and created.basis != self._state.basis()):
             before = self._state
             if type_ == "offer":
                 self.create_offer()
@@ -335,15 +342,23 @@ class JsepCore:
                 raise OperationError(f"no section of the remote description has the mid {mid!r}")
         elif index is not None and not 0 <= index < len(media):
             raise OperationError(f"sdpMLineIndex {index}: the remote description has {len(media)} sections")
-        known = {entry.ufrag for entry in self._state.remote_candidates}
+        line = init.get("candidate") or None
+        known = next((entry for entry in self._state.remote_candidates if entry.ufrag == ufrag), None)
+        if ufrag is not None and known is None:
+            raise OperationError(f"no remote description has the ufrag {ufrag!r}")
+        if line is not None and parse_candidate_attribute(line) is None:
+            raise OperationError(f"{line[:200]!r} is no ICE candidate (RFC 8839 section 5.1)")
         if ufrag is None:
             ufrag = applied[0].ufrag
-            if ufrag is None or (not init.get("candidate") and self._is_stale_end(ufrag)):
+            if ufrag is None or (line is None and self._is_stale_end(ufrag)):
                 return ()
-        elif ufrag not in known:
-            raise OperationError(f"no remote description has the ufrag {ufrag!r}")
+            known = next((entry for entry in self._state.remote_candidates if entry.ufrag == ufrag), None)
+        elif all(description.ufrag != ufrag for description in applied):
+            return ()  # of a generation that was replaced while it was under way
+        if line is not None and known is not None and len(known.candidates) >= _MAX_REMOTE_CANDIDATES:
+            raise OperationError(f"the peer has named {_MAX_REMOTE_CANDIDATES} candidates: it takes no more")
         tx = self._begin()
-        tx.add_remote_candidate(ufrag, init.get("candidate") or None)
+        tx.add_remote_candidate(ufrag, line)
         return self._end(tx)
 
     # Inside
@@ -370,9 +385,7 @@ class JsepCore:
         for id_, negotiated in offer.negotiated:
             if (transceiver := tx.state.transceiver(id_)) is not None:
                 tx.put(replace(transceiver, negotiated=negotiated))
-        tx.state = replace(
-            tx.state, signaling="have-local-offer", pending_local=offer.applied, created_offer=None
-        )
+        tx.state = replace(tx.state, signaling="have-local-offer", pending_local=offer.applied)
         tx.propose_ice(offerer=True, pending_before=pending_ice)
 
     def _apply_answer(self, tx: Transaction, answer: Proposal, type_: SdpType) -> None:
@@ -384,9 +397,7 @@ class JsepCore:
                 tx.settle_direction(transceiver, negotiated)
         tx.propose_ice(offerer=False, pending_before=pending_ice)
         if type_ == "pranswer":
-            tx.state = replace(
-                tx.state, signaling="have-local-pranswer", pending_local=applied, created_answer=None
-            )
+            tx.state = replace(tx.state, signaling="have-local-pranswer", pending_local=applied)
             tx.start()
             return
         if tx.state.pending_remote is None:

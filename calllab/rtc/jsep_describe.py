@@ -71,6 +71,8 @@ class _Writer:
         direction: Direction,
         codecs: tuple[RtpCodec, ...],
         extensions: tuple[HeaderExtension, ...],
+        *,
+        reduced_size: bool = True,
     ) -> None:
         """Add the section of a transceiver."""
         section = MediaSection(
@@ -83,7 +85,7 @@ class _Writer:
             codecs=codecs,
             header_extensions=extensions,
             rtcp_mux=True,
-            rtcp_rsize=True,
+            rtcp_rsize=reduced_size,
         )
         # By transceiver.direction, not by what the peer leaves of it (RFC 9429 section 5.3.1): else the
         # check of webrtc-pc 4.7.3 would miss the msid after each answer, and both peers would negotiate for
@@ -242,7 +244,14 @@ def describe_answer(
             agreed = transceiver.negotiated
             codecs = prefer(agreed.codecs, transceiver.preferences) or agreed.codecs
             direction = intersect(transceiver.direction, reverse(offered.direction))
-            writer.rtp(transceiver, line.mid, direction, codecs, agreed.header_extensions)
+            writer.rtp(
+                transceiver,
+                line.mid,
+                direction,
+                codecs,
+                agreed.header_extensions,
+                reduced_size=offered.rtcp_rsize,
+            )
             negotiated.append((transceiver.id, replace(agreed, current_direction=direction, codecs=codecs)))
     session = replace(state.session, lines=tuple(lines))
     if _needs_transport(lines):
@@ -280,7 +289,7 @@ def _proposal(
     applied = Applied(type_, writer.session(state), ufrag)
     known = next((entry for entry in state.local_candidates if entry.ufrag == ufrag), None)
     text = render(applied, known.candidates if known else (), known is not None and known.complete)
-    return Proposal(text, applied, session_state, tuple(negotiated))
+    return Proposal(text, applied, session_state, tuple(negotiated), state.basis())
 
 
 def _allot_lines(
@@ -315,6 +324,9 @@ def _offered_codecs(
     transceiver: TransceiverState, before: Negotiated, numbering: Numbering
 ) -> tuple[RtpCodec, ...]:
     ours = numbering.number_codecs(CODECS[transceiver.kind])
-    # A receiver that runs decodes what it was started for: an established section offers that and no more.
-    codecs = common_codecs(ours, before.codecs) if before.mid is not None and before.codecs else ours
-    return prefer(codecs, transceiver.preferences) or codecs
+    if transceiver.preferences is not None:
+        return prefer(ours, transceiver.preferences)
+    # What is agreed on keeps its place, so that nobody changes codecs without need (RFC 9429 section 5.2.2).
+    agreed = common_codecs(ours, before.codecs) if before.mid is not None else ()
+    numbers = {codec.payload_type for codec in agreed}
+    return (*agreed, *(codec for codec in ours if codec.payload_type not in numbers))

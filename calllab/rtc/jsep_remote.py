@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import Literal, cast
 
@@ -13,12 +14,12 @@ from calllab.rtc.codecs import (
     prefer,
 )
 from calllab.rtc.errors import InvalidAccessError
-from calllab.rtc.jsep_state import DATA, Applied, Line, SessionState, TransceiverState
+from calllab.rtc.jsep_state import DATA, Applied, IceCandidates, Line, SessionState, TransceiverState
 from calllab.rtc.jsep_transaction import Transaction
 from calllab.rtc.parameters import Kind, RtpCodec, SdpType, receives, reverse, sends
 from calllab.rtc.sdp import MediaSection, Session
 
-__all__ = ["apply_remote_answer", "apply_remote_offer", "with_mids"]
+__all__ = ["apply_remote_answer", "apply_remote_offer", "with_candidates", "with_mids"]
 
 
 def with_mids(session: Session) -> Session:
@@ -32,6 +33,24 @@ def with_mids(session: Session) -> Session:
             used.add(section.mid)
         media.append(section)
     return replace(session, media=tuple(media))
+
+
+def with_candidates(applied: Applied, text: str, known: IceCandidates) -> str:
+    """Return the peer's text with the candidates that came after it (webrtc-pc 4.4.2, addIceCandidate)."""
+    tagged = applied.tagged
+    if tagged is None:
+        return text
+    late = [f"a={candidate}" for candidate in known.candidates if candidate not in tagged.candidates]
+    # Of a peer that cannot trickle we know that there is no more, but it never said so.
+    if known.complete and not tagged.end_of_candidates and "trickle" in tagged.ice_options:
+        late.append("a=end-of-candidates")
+    if not late:
+        return text
+    parts = re.split(r"(?m)^(?=m=)", text)  # the session, and then one part a section
+    index = 1 + applied.session.media.index(tagged)
+    separator = "" if parts[index].endswith("\n") else "\r\n"
+    parts[index] += separator + "".join(f"{line}\r\n" for line in late)
+    return "".join(parts)
 
 
 def apply_remote_offer(tx: Transaction, session: Session, text: str) -> None:
@@ -209,7 +228,7 @@ def _unassociated(
             transceiver
             for transceiver in tx.state.transceivers
             if transceiver.kind == kind
-            and transceiver.by_add_track
+            and transceiver.made_by_add_track
             and transceiver.mid is None
             and not transceiver.stopping
             and transceiver.id not in taken
@@ -220,13 +239,7 @@ def _unassociated(
 
 def _acceptable(transceiver: TransceiverState, section: MediaSection) -> tuple[RtpCodec, ...]:
     """Return the codecs of a section that this transceiver can use, in the peer's order."""
-    negotiated = transceiver.negotiated
-    ours = prefer(CODECS[transceiver.kind], transceiver.preferences)
-    if negotiated.current_direction is not None and negotiated.codecs:
-        # A receiver that runs decodes what it was started for; a sender keeps its codec.
-        known = common_codecs(negotiated.codecs, section.codecs)
-        return known or common_codecs(ours, section.codecs)
-    return common_codecs(ours, section.codecs)
+    return common_codecs(prefer(CODECS[transceiver.kind], transceiver.preferences), section.codecs)
 
 
 def _answered_transceiver(tx: Transaction, transceiver: TransceiverState, section: MediaSection) -> None:

@@ -71,7 +71,9 @@ class TransceiverState:
     stream_ids: tuple[str, ...] = ()
     has_track: bool = False
     by_add_track: bool = False
-    """Whether addTrack() made it or put a track into it: then a remote offer may take it (RFC 9429 5.10)."""
+    """Whether addTrack() made it or put a track into it: then it outlives the rollback of its offer."""
+    made_by_add_track: bool = False
+    """Whether addTrack() made it: then a remote offer may take it (RFC 9429 section 5.10)."""
     by_remote: bool = False
     has_sent: bool = False
     """Whether it was ever negotiated to send: then addTrack() must not reuse its sender."""
@@ -138,6 +140,8 @@ class Proposal:
     applied: Applied
     session: SessionState
     negotiated: tuple[tuple[int, Negotiated], ...]
+    basis: Hashable = field(default=None, compare=False)
+    """What it was made from (:meth:`JsepState.basis`); None: it must not be set again without being asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +189,17 @@ class JsepState:
     session_id: int = 0
     version: int = 1
 
+    def basis(self) -> Hashable:
+        """Return all that a description depends on: equal bases make equal descriptions."""
+        return (
+            self.signaling,
+            self.transceivers,
+            self.session,
+            self.stable,
+            self.wants_data,
+            self.ice_to_replace,
+        )
+
     def transceiver(self, id_: int) -> TransceiverState | None:
         """Return the transceiver with this id, None if it is gone."""
         return next((transceiver for transceiver in self.transceivers if transceiver.id == id_), None)
@@ -205,6 +220,10 @@ _NAMES: Final = frozenset(
 # Texts and SSRC groups repeat what stands elsewhere; created descriptions matter only to who sets them by
 # text.
 _IGNORED: Final = frozenset({"text", "version", "next_id", "created_offer", "created_answer", "ssrc_groups"})
+
+# What has neither tokens nor ids of transceivers in it is its own canonical form (a header extension's id is
+# a number on the wire).
+_WIRE_VALUES: Final = (RtpCodec, HeaderExtension, Numbering)
 
 
 def canonical(state: JsepState, names: dict[object, int] | None = None) -> Hashable:
@@ -228,9 +247,9 @@ def canonical(state: JsepState, names: dict[object, int] | None = None) -> Hasha
             return token(value)
         if name in ("id", "owner") and isinstance(value, int):
             return order.get(value, -1)
+        if isinstance(value, _WIRE_VALUES):
+            return value
         if is_dataclass(value) and not isinstance(value, type):
-            if isinstance(value, HeaderExtension):  # its id is a number on the wire, not a transceiver's
-                return (value.id, value.uri)
             parts = (walk(getattr(value, f.name), f.name) for f in fields(value) if f.name not in _IGNORED)
             return (type(value).__name__, *parts)
         if isinstance(value, tuple):

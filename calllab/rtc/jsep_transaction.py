@@ -75,6 +75,7 @@ class Transaction:
             stream_ids=tuple(dict.fromkeys(stream_ids)),
             has_track=track_id is not None,
             by_add_track=by_add_track,
+            made_by_add_track=by_add_track,
             by_remote=by_remote,
         )
         self.state = replace(
@@ -108,12 +109,15 @@ class Transaction:
         self.actions.append(StopTransceiver(transceiver.id))
 
     def remove(self, transceiver: TransceiverState) -> None:
-        """Take a stopped transceiver out of the set; a description created with it cannot be set any more."""
+        """Take a stopped transceiver out of the set.
+
+        An offer that was created with it can still be set; its section then belongs to nobody, and the next
+        offer rejects it.
+        """
         self.stop(transceiver)
         self.state = replace(
             self.state,
             transceivers=tuple(t for t in self.state.transceivers if t.id != transceiver.id),
-            created_offer=None,
             created_answer=None,
         )
 
@@ -151,10 +155,14 @@ class Transaction:
         self.put(replace(transceiver, negotiated=after, has_sent=transceiver.has_sent or sends(direction)))
 
     def _announce(self, id_: int, before: Negotiated, after: Negotiated, track_id: str | None) -> None:
+        """Tell what changes for the application (webrtc-pc 5.1.1): a track that is in one more stream is told
+        of again.
+        """
         if after.remote_stream_ids != before.remote_stream_ids:
             self.actions.append(SetRemoteStreams(id_, after.remote_stream_ids))
         was, is_ = receives(before.fired_direction), receives(after.fired_direction)
-        if is_ and not was:
+        joins = not set(after.remote_stream_ids) <= set(before.remote_stream_ids)
+        if is_ and (joins or not was):
             self.actions.append(AddRemoteTrack(id_, track_id))
         elif was and not is_:
             self.actions.append(RemoveRemoteTrack(id_))
@@ -206,9 +214,24 @@ class Transaction:
         if now == pending_before:
             return
         if pending_before is not None and pending_before != stable:
-            self.actions.append(DiscardIce(pending_before))
+            self._discard(pending_before)
         if now is not None and now != stable:
             self.actions.append(PrepareIce(now, offerer))
+
+    def _discard(self, credentials: IceCredentials) -> None:
+        """Throw a generation away; its candidates are gone with it.
+
+        A created offer that has its credentials can be set if the application insists, but is not taken for
+        the next one: candidates that the peer got of the old generation would pass for the new one's.
+        """
+        self.actions.append(DiscardIce(credentials))
+        state = self.state
+        offer = state.created_offer
+        self.state = replace(
+            state,
+            created_offer=offer if offer is None else replace(offer, basis=None),
+            local_candidates=tuple(e for e in state.local_candidates if e.ufrag != credentials.ufrag),
+        )
 
     def apply_local(self, proposal: Proposal) -> None:
         """Take over the session of a created description."""
@@ -280,7 +303,7 @@ class Transaction:
                 self._restore(transceiver, before or Negotiated())
         pending_ice, stable_ice = state.session.local_ice, state.stable.session.local_ice
         if pending_ice is not None and pending_ice != stable_ice:
-            self.actions.append(DiscardIce(pending_ice))
+            self._discard(pending_ice)
         self.state = replace(
             self.state,
             signaling="stable",
@@ -288,16 +311,10 @@ class Transaction:
             stable=None,
             pending_local=None,
             pending_remote=None,
-            created_offer=None,
-            created_answer=None,
         )
 
     def _restore(self, transceiver: TransceiverState, before: Negotiated) -> None:
-        now = transceiver.negotiated
-        if receives(now.fired_direction) and not receives(before.fired_direction):
-            self.actions.append(RemoveRemoteTrack(transceiver.id))
-        if now.remote_stream_ids != before.remote_stream_ids:
-            self.actions.append(SetRemoteStreams(transceiver.id, before.remote_stream_ids))
+        self._announce(transceiver.id, transceiver.negotiated, before, None)
         transceiver = replace(transceiver, negotiated=before)
         self.put(transceiver)
         if transceiver.stopping and before.mid is None:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Iterable
 
-from calllab._aiortc import MediaStreamTrack
-from calllab.rtc.emitter import Emitter
+from calllab._aiortc import MediaStreamTrack, new_uuid
+from calllab.rtc.emitter import Emitter, EventHandler
 
 __all__ = ["MediaStream"]
 
@@ -18,11 +17,14 @@ class MediaStream(Emitter):
     when the application does.
     """
 
+    onaddtrack = EventHandler()
+    onremovetrack = EventHandler()
+
     def __init__(
         self, tracks: Iterable[MediaStreamTrack] | MediaStream = (), *, id: str | None = None
     ) -> None:
         super().__init__()
-        self._id = id or str(uuid.uuid4())
+        self._id = id or new_uuid()
         source = tracks.getTracks() if isinstance(tracks, MediaStream) else tracks
         self._tracks: list[MediaStreamTrack] = list(dict.fromkeys(source))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from calllab.rtc.jsep_state import Applied, JsepState, TransceiverState
+from calllab.rtc.jsep_state import Applied, JsepState, Line, TransceiverState
 from calllab.rtc.parameters import intersect, reverse, sends
 
 __all__ = ["negotiation_needed"]
@@ -17,7 +17,14 @@ def negotiation_needed(state: JsepState) -> bool:
         local is not None and any(section.is_data and not section.rejected for section in local.session.media)
     ):
         return True
+    if any(_is_orphaned(state, line) for line in state.session.lines):
+        return True
     return any(_needs(state, transceiver) for transceiver in state.transceivers)
+
+
+def _is_orphaned(state: JsepState, line: Line) -> bool:
+    """Whether the transceiver of an m-line went between the creation of its offer and the setting."""
+    return isinstance(line.owner, int) and not line.rejected and state.transceiver(line.owner) is None
 
 
 def _needs(state: JsepState, transceiver: TransceiverState) -> bool:
@@ -31,7 +38,7 @@ def _needs(state: JsepState, transceiver: TransceiverState) -> bool:
         return True
     if local is None or section is None:
         return True
-    if sends(transceiver.direction) and _announced(local, transceiver) != (transceiver.stream_ids or ()):
+    if sends(transceiver.direction) and _announced(local, transceiver) != frozenset(transceiver.stream_ids):
         return True
     theirs = reverse(answer.direction) if answer is not None else None
     if local.type == "offer":
@@ -41,7 +48,10 @@ def _needs(state: JsepState, transceiver: TransceiverState) -> bool:
     )
 
 
-def _announced(local: Applied, transceiver: TransceiverState) -> tuple[str, ...] | None:
-    """Return the streams that our section names; None if it does not announce a sender at all."""
+def _announced(local: Applied, transceiver: TransceiverState) -> frozenset[str] | None:
+    """Return the streams that our section names; None if it does not announce a sender at all.
+
+    They are a set: to name them in another order changes nothing.
+    """
     section = local.session.section(transceiver.mid)
-    return section.stream_ids if section is not None and section.msids else None
+    return frozenset(section.stream_ids) if section is not None and section.msids else None

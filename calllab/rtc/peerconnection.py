@@ -5,21 +5,18 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Coroutine, Mapping, Sequence
-from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self, cast, get_args
 
 from calllab._aiortc import DatagramInterface, MediaStreamTrack
+from calllab.rtc.certificate import RTCCertificate
 from calllab.rtc.configuration import RTCConfiguration
-from calllab.rtc.datachannel import RTCDataChannel, check_data_channel
+from calllab.rtc.datachannel import RTCDataChannel, check_data_channel_types
 from calllab.rtc.description import RTCIceCandidate, RTCSessionDescription
-from calllab.rtc.emitter import Emitter
+from calllab.rtc.emitter import Emitter, EventHandler
+from calllab.rtc.encodings import initial_encodings
 from calllab.rtc.errors import (
     InvalidAccessError,
-    InvalidModificationError,
-    InvalidStateError,
-    NotSupportedError,
-    OperationError,
 )
 from calllab.rtc.jsep_state import Applied
 from calllab.rtc.mediastream import MediaStream
@@ -38,15 +35,25 @@ __all__ = ["RTCPeerConnection"]
 class RTCPeerConnection(Emitter):
     """One end of a WebRTC connection, in the shape of the browser's.
 
-    Events (:meth:`on`): ``negotiationneeded``, ``icecandidate`` (an RTCIceCandidate; None when gathering is
-    complete), ``icecandidateerror``, ``signalingstatechange``, ``icegatheringstatechange``,
-    ``iceconnectionstatechange``, ``connectionstatechange``, ``track`` (track, receiver, transceiver,
-    streams), ``datachannel`` (channel), and one of ours: ``rollback`` (whether it was implicit).  A handler
-    sees the state already changed.
+    Events, by :meth:`on` or by attributes such as ``ontrack``: ``negotiationneeded``, ``icecandidate`` (an
+    RTCIceCandidate; None when gathering is complete), ``icecandidateerror``, ``signalingstatechange``,
+    ``icegatheringstatechange``, ``iceconnectionstatechange``, ``connectionstatechange``, ``track`` (track,
+    receiver, transceiver, streams), ``datachannel`` (channel), and one of ours: ``rollback`` (whether it was
+    implicit).  A handler sees the state already changed.
 
     Needs a running event loop.  ``interface`` is the network interface that all datagrams pass (None: the
     host's sockets); ``entropy`` is the source of everything random (None: the operating system's).
     """
+
+    onnegotiationneeded = EventHandler()
+    onicecandidate = EventHandler()
+    onicecandidateerror = EventHandler()
+    onsignalingstatechange = EventHandler()
+    onicegatheringstatechange = EventHandler()
+    oniceconnectionstatechange = EventHandler()
+    onconnectionstatechange = EventHandler()
+    ontrack = EventHandler()
+    ondatachannel = EventHandler()
 
     def __init__(
         self,
@@ -111,7 +118,7 @@ class RTCPeerConnection(Emitter):
     @property
     def sctp(self) -> RTCSctpTransport | None:
         """The SCTP transport, None until data channels are negotiated."""
-        return self._session.sctp_transport if self._session.data_is_negotiated else None
+        return self._session.data.transport
 
     @property
     def currentLocalDescription(self) -> RTCSessionDescription | None:
@@ -145,8 +152,22 @@ class RTCPeerConnection(Emitter):
 
     # Offer and answer
 
-    def createOffer(self, *, iceRestart: bool = False) -> Coroutine[Any, Any, RTCSessionDescription]:
-        """Make an offer; it takes effect when it is set."""
+    def createOffer(
+        self,
+        *,
+        iceRestart: bool = False,
+        offerToReceiveAudio: bool | None = None,
+        offerToReceiveVideo: bool | None = None,
+    ) -> Coroutine[Any, Any, RTCSessionDescription]:
+        """Make an offer; it takes effect when it is set.
+
+        ``iceRestart`` gives it new ICE credentials.  ``offerToReceiveAudio`` and ``offerToReceiveVideo`` are
+        the legacy options of webrtc-pc 4.4.3.2: True adds a transceiver if none would receive that kind,
+        False lets those that receive only send.
+        """
+        if not self._session.closed:
+            self._offer_to_receive("audio", offerToReceiveAudio)
+            self._offer_to_receive("video", offerToReceiveVideo)
 
         async def operation() -> RTCSessionDescription:
             return RTCSessionDescription("offer", self._session.core.create_offer(ice_restart=iceRestart))
@@ -172,6 +193,7 @@ class RTCPeerConnection(Emitter):
         given = None if description is None else RTCSessionDescription.of(description)
 
         async def operation() -> None:
+            self._session.begin_change("setLocalDescription()")
             core = self._session.core
             if given is not None:
                 type_ = given.type
@@ -196,6 +218,7 @@ class RTCPeerConnection(Emitter):
         given = RTCSessionDescription.of(description)
 
         async def operation() -> None:
+            self._session.begin_change("setRemoteDescription()")
             core = self._session.core
             if given.type == "rollback":
                 self._session.apply(lambda: core.rollback("remote"), rolled_back=False)
@@ -238,16 +261,13 @@ class RTCPeerConnection(Emitter):
         about).
         """
         self._session.refuse_if_closed("setConfiguration()")
-        configuration.validate()
-        fixed = replace(
-            self._configuration,
-            iceServers=configuration.iceServers,
-            iceTransportPolicy=configuration.iceTransportPolicy,
-        )
-        if fixed != configuration:
-            raise InvalidModificationError("only iceServers and iceTransportPolicy can be changed")
-        self._configuration = configuration
+        self._configuration = self._configuration.changed_to(configuration)
         self._session.ice.configure(configuration.iceServers, configuration.iceTransportPolicy)
+
+    @staticmethod
+    async def generateCertificate(keygenAlgorithm: str | Mapping[str, Any]) -> RTCCertificate:
+        """Make a certificate for a configuration; see :meth:`RTCCertificate.generate`."""
+        return RTCCertificate.generate(keygenAlgorithm)
 
     # Media
 
@@ -256,20 +276,20 @@ class RTCPeerConnection(Emitter):
         return self._session.transceivers
 
     def getSenders(self) -> list[RTCRtpSender]:
-        """Return the senders of all transceivers."""
-        return [transceiver.sender for transceiver in self._session.transceivers]
+        """Return the senders of all transceivers that are not stopped."""
+        return [transceiver.sender for transceiver in self._unstopped()]
 
     def getReceivers(self) -> list[RTCRtpReceiver]:
-        """Return the receivers of all transceivers."""
-        return [transceiver.receiver for transceiver in self._session.transceivers]
+        """Return the receivers of all transceivers that are not stopped."""
+        return [transceiver.receiver for transceiver in self._unstopped()]
 
     def addTrack(self, track: MediaStreamTrack, *streams: MediaStream) -> RTCRtpSender:
         """Send a track, over a transceiver that never sent if there is one; return its sender.
 
         Raises InvalidAccessError if the track is being sent already.
         """
-        self._session.refuse_if_closed("addTrack()")
         kind = _kind_of(track)
+        self._session.refuse_if_closed("addTrack()")
         if any(sender.track is track for sender in self.getSenders()):
             raise InvalidAccessError(f"track {track.id} is being sent already: one sender a track")
         id_ = self._session.core.add_track(kind, track.id, [stream.id for stream in streams])
@@ -284,9 +304,9 @@ class RTCPeerConnection(Emitter):
         Raises InvalidAccessError for the sender of another connection.
         """
         self._session.refuse_if_closed("removeTrack()")
-        transceiver = sender.transceiver
         if not sender.belongs_to(self._session):
             raise InvalidAccessError("the sender belongs to another RTCPeerConnection")
+        transceiver = sender.transceiver
         if sender.track is None or transceiver.direction == "stopped":
             return
         sender.use(None)
@@ -303,16 +323,15 @@ class RTCPeerConnection(Emitter):
     ) -> RTCRtpTransceiver:
         """Add a transceiver for a track, or for a kind of media without one.
 
-        Raises TypeError for an unknown kind or direction, NotSupportedError for more than one encoding
-        (simulcast).
+        There is no simulcast: of several encodings the first is kept.  Raises TypeError for an unknown kind
+        or direction, and what :func:`~calllab.rtc.encodings.initial_encodings` raises.
         """
-        self._session.refuse_if_closed("addTransceiver()")
         track = None if isinstance(kind_or_track, str) else kind_or_track
-        kind = _check_kind(kind_or_track if isinstance(kind_or_track, str) else kind_or_track.kind)
+        kind = _check_kind(kind_or_track) if isinstance(kind_or_track, str) else _kind_of(kind_or_track)
         if direction not in get_args(Direction):
             raise TypeError(f"a direction is one of {', '.join(get_args(Direction))}, not {direction!r}")
-        if len(sendEncodings) > 1:
-            raise NotSupportedError("simulcast is not supported: give one encoding at most")
+        self._session.refuse_if_closed("addTransceiver()")
+        encodings = initial_encodings(kind, sendEncodings)
         id_ = self._session.core.add_transceiver(
             kind,
             direction,
@@ -320,10 +339,26 @@ class RTCPeerConnection(Emitter):
             stream_ids=[stream.id for stream in streams],
         )
         transceiver = self._session.adopt(id_)
+        transceiver.sender.encode(encodings)
         if track is not None:
             transceiver.sender.use(track)
         self._session.update_negotiation_needed()
         return transceiver
+
+    def _unstopped(self) -> list[RTCRtpTransceiver]:
+        return [known for known in self._session.transceivers if known.currentDirection != "stopped"]
+
+    def _offer_to_receive(self, kind: Kind, wanted: bool | None) -> None:
+        """Follow one legacy option; it does not ask for negotiation, the offer is being made already."""
+        alive = [known for known in self._session.transceivers if known.kind == kind]
+        core, id_of = self._session.core, self._session.id_of
+        if wanted is False:
+            for transceiver in alive:
+                if transceiver.direction in ("sendrecv", "recvonly"):
+                    left: Direction = "sendonly" if transceiver.direction == "sendrecv" else "inactive"
+                    core.set_direction(id_of(transceiver), left)
+        elif wanted and all(known.direction not in ("sendrecv", "recvonly") for known in alive):
+            self._session.adopt(core.add_transceiver(kind, "recvonly"))
 
     # Data
 
@@ -340,27 +375,23 @@ class RTCPeerConnection(Emitter):
     ) -> RTCDataChannel:
         """Make a data channel; it opens when the connection is up.
 
-        Raises TypeError or ValueError for bad arguments, OperationError if the id is taken.
+        Raises InvalidStateError on a closed connection, TypeError for bad arguments, OperationError if the id
+        is in use or too high, or none is left.
         """
+        check_data_channel_types(label, protocol, maxPacketLifeTime, maxRetransmits, id)
         self._session.refuse_if_closed("createDataChannel()")
-        check_data_channel(label, protocol, maxPacketLifeTime, maxRetransmits, negotiated, id)
-        try:
-            channel = self._session.need_sctp().create_channel(
-                label,
-                ordered=ordered,
-                max_packet_life_time=maxPacketLifeTime,
-                max_retransmits=maxRetransmits,
-                protocol=protocol,
-                negotiated=negotiated,
-                id=id if negotiated else None,
-            )
-        except ValueError as exc:
-            raise OperationError(str(exc)) from exc
-        except ConnectionError as exc:
-            raise InvalidStateError(str(exc)) from exc
+        channel = self._session.data.create(
+            label,
+            ordered=ordered,
+            maxPacketLifeTime=maxPacketLifeTime,
+            maxRetransmits=maxRetransmits,
+            protocol=protocol,
+            negotiated=negotiated,
+            id=id,
+        )
         self._session.core.want_data_channel()
         self._session.update_negotiation_needed()
-        return RTCDataChannel(channel)
+        return channel
 
     # Statistics and end
 
@@ -371,6 +402,8 @@ class RTCPeerConnection(Emitter):
         """
         if selector is None:
             return self._session.statistics()
+        if not isinstance(selector, MediaStreamTrack):
+            raise TypeError(f"a selector is a MediaStreamTrack, not {type(selector).__name__}")
         senders = [sender for sender in self.getSenders() if sender.track is selector]
         receivers = [receiver for receiver in self.getReceivers() if receiver.track is selector]
         if len(senders) + len(receivers) != 1:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from calllab._aiortc import RemoteTrack, RtpReceiver
+from calllab._aiortc import HeardSource, RemoteTrack, RtpReceiver
 from calllab.rtc.capabilities import RTCRtpCapabilities, RTCRtpCodec, capabilities
 from calllab.rtc.jsep_state import TransceiverState
 from calllab.rtc.statistics import RTCStatsReport
@@ -32,28 +32,31 @@ class RTCRtpReceiver:
 
     @property
     def transport(self) -> RTCDtlsTransport | None:
-        """The transport over which media comes, None before it is negotiated."""
-        return self._session.dtls_transport if self._transceiver.mid is not None else None
+        """The transport over which media comes, None before a description of ours has it."""
+        return self._session.transport_of(self._transceiver)
 
     def getParameters(self) -> dict[str, Any]:
-        """Return the RTCRtpReceiveParameters in force; no codecs before they are negotiated."""
-        negotiated = self._session.in_force(self._transceiver)
+        """Return the RTCRtpReceiveParameters: what a description that is set, even a pending one, has for
+        receiving.
+        """
+        negotiated = self._session.receivable(self._transceiver)
         codecs = negotiated.codecs if negotiated is not None else ()
         extensions = negotiated.header_extensions if negotiated is not None else ()
         return {
             "headerExtensions": [{"uri": extension.uri, "id": extension.id} for extension in extensions],
-            "rtcp": {"reducedSize": True},
+            "rtcp": {"reducedSize": self._session.reduced_size(self._transceiver)},
             "codecs": [RTCRtpCodec.of(codec, with_number=True) for codec in codecs],
         }
 
     def getSynchronizationSources(self) -> list[dict[str, float]]:
-        """Return the SSRCs from which media came in the last ten seconds, with the time of the latest
-        (epoch ms).
+        """Return the SSRCs heard in the last ten seconds, the latest first: ``source``, ``timestamp`` (epoch
+        ms), ``rtpTimestamp`` and, where the peer tells it, ``audioLevel`` (0..1).
         """
-        return [
-            {"source": ssrc, "timestamp": timestamp_s * 1000}
-            for ssrc, timestamp_s in self.media.synchronization_sources()
-        ]
+        return [_source(source) for source in self.media.synchronization_sources()]
+
+    def getContributingSources(self) -> list[dict[str, float]]:
+        """Return the same of the CSRCs that a mixer named in the packets."""
+        return [_source(source) for source in self.media.contributing_sources()]
 
     async def getStats(self) -> RTCStatsReport:
         """Return the statistics of what this receiver receives, and of all they refer to."""
@@ -63,3 +66,14 @@ class RTCRtpReceiver:
     def getCapabilities(kind: str) -> RTCRtpCapabilities | None:
         """Return what can be received of a kind; None for a kind that does not exist."""
         return capabilities(kind)
+
+
+def _source(source: HeardSource) -> dict[str, float]:
+    found: dict[str, float] = {
+        "source": source.source,
+        "timestamp": source.heard_at_s * 1000,
+        "rtpTimestamp": source.rtp_timestamp,
+    }
+    if source.audio_level is not None:
+        found["audioLevel"] = source.audio_level
+    return found

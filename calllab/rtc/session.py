@@ -13,7 +13,6 @@ import logging
 import random
 import uuid
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, field
 from typing import Any
 
 from calllab._aiortc import (
@@ -21,40 +20,31 @@ from calllab._aiortc import (
     DtlsTransport,
     IceCandidateError,
     IceTransport,
-    MediaStreamTrack,
-    SctpTransport,
 )
+from calllab._aiortc import entropy as default_entropy
+from calllab._aiortc.ice_transport import IceGatheringState
 from calllab.rtc import actions as do
 from calllab.rtc.candidate_gate import CandidateGate
 from calllab.rtc.configuration import RTCConfiguration
-from calllab.rtc.datachannel import RTCDataChannel
 from calllab.rtc.description import RTCIceCandidate, RTCPeerConnectionIceErrorEvent
 from calllab.rtc.emitter import Emitter
 from calllab.rtc.errors import InvalidStateError
 from calllab.rtc.jsep import JsepCore
 from calllab.rtc.jsep_state import Negotiated
-from calllab.rtc.mediastream import MediaStream
 from calllab.rtc.operations import OperationsChain
 from calllab.rtc.parameters import Fingerprint, ReceiveParameters, SendParameters, receives, sends
+from calllab.rtc.peer_data import PeerData
 from calllab.rtc.receiver import RTCRtpReceiver
+from calllab.rtc.remote_tracks import RemoteTracks, TrackChanges
 from calllab.rtc.sender import RTCRtpSender
 from calllab.rtc.states import PeerConnectionState, connection_state
 from calllab.rtc.statistics import MediaStats, RTCStatsReport, build_report, report_for
 from calllab.rtc.transceiver import RTCRtpTransceiver
-from calllab.rtc.transports import RTCDtlsTransport, RTCIceTransport, RTCSctpTransport
+from calllab.rtc.transports import RTCDtlsTransport, RTCIceTransport
 
 __all__ = ["PeerSession"]
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(slots=True)
-class _TrackChanges:
-    """What happens to remote tracks, told in the order of webrtc-pc 4.4.1.5 after the signaling state."""
-
-    left: list[tuple[MediaStream, MediaStreamTrack]] = field(default_factory=list)
-    joined: list[tuple[MediaStream, MediaStreamTrack]] = field(default_factory=list)
-    started: list[RTCRtpTransceiver] = field(default_factory=list)
 
 
 class PeerSession:
@@ -68,7 +58,7 @@ class PeerSession:
         entropy: random.Random | None,
     ) -> None:
         self._events = events
-        random_source = entropy or random.SystemRandom()
+        random_source = entropy or default_entropy()
         self.cname = str(uuid.UUID(int=random_source.getrandbits(128), version=4))
         self.ice = IceTransport(
             servers=configuration.iceServers,
@@ -76,23 +66,26 @@ class PeerSession:
             interface=interface,
             entropy=entropy,
         )
-        self.dtls = DtlsTransport(self.ice)
-        self.sctp: SctpTransport | None = None
-        self.ice_transport = RTCIceTransport(self.ice)
+        given = configuration.certificates
+        self.dtls = DtlsTransport(self.ice, certificate=given[0].inner if given else None)
+        self.ice_transport = RTCIceTransport(self.ice, lambda: self.core.state)
         self.dtls_transport = RTCDtlsTransport(self.dtls, self.ice_transport)
-        self.sctp_transport: RTCSctpTransport | None = None
+        self.data = PeerData(
+            self.dtls,
+            self.dtls_transport,
+            lambda: self.core.state,
+            lambda channel: self._tell(self._events, "datachannel", channel),
+        )
         fingerprints = tuple(Fingerprint(f.algorithm, f.value) for f in self.dtls.fingerprints)
         self.core = JsepCore(random_source, fingerprints, self.cname)
+        self._gate = CandidateGate()
         self.chain = OperationsChain(self._on_chain_empty)
         self.closed = False
         self.gathering_state = "new"
         self.ice_state = "new"
         self.connection_state: PeerConnectionState = "new"
-        self._gate = CandidateGate()
-        self._applying = False
         self._transceivers: dict[int, RTCRtpTransceiver] = {}
-        self._streams: dict[str, MediaStream] = {}
-        self._named_tracks: set[int] = set()
+        self._remote = RemoteTracks()
         self._needs_negotiation = False
         self._check_when_empty = False
         self._media_changed = asyncio.Event()
@@ -103,8 +96,8 @@ class PeerSession:
         self.ice.on_candidate_error = self._on_candidate_error
         self.ice.on_state_change = self._on_ice_state_change
         self.ice.on_gathering_state_change = self._on_gathering_state_change
-        self.ice.on_selected_pair_change = lambda: self._tell(
-            self.ice_transport, "selectedcandidatepairchange"
+        self.ice.on_selected_pair_change = lambda: self._gate.pass_through(
+            lambda: self._tell(self.ice_transport, "selectedcandidatepairchange")
         )
         self.dtls.on_state_change = self._on_dtls_state_change
 
@@ -122,6 +115,9 @@ class PeerSession:
                 return id_
         raise InvalidStateError("the transceiver was stopped: add another one")
 
+    def _id_of_known(self, transceiver: RTCRtpTransceiver) -> int:
+        return next((id_ for id_, known in self._transceivers.items() if known is transceiver), -1)
+
     def adopt(self, id_: int) -> RTCRtpTransceiver:
         """Return the object of a transceiver that the core knows, making it if it is new."""
         if id_ not in self._transceivers:
@@ -132,15 +128,16 @@ class PeerSession:
         """Begin to stop a transceiver: it stops sending and receiving now, negotiation makes it final."""
         if transceiver.direction == "stopped":
             return
-        self._perform(self.core.stop(self.id_of(transceiver)), _TrackChanges())
-        transceiver.sender.media.set_active(False)
-        transceiver.receiver.media.set_active(False)
+        changes = TrackChanges()
+        self._perform(self.core.stop(self.id_of(transceiver)), changes)
+        self._end_media(transceiver)
+        self._remote.tell(changes, self._events)
+        self._spawn(transceiver.sender.media.stop(), "the BYE of a stopping transceiver")
         self.update_negotiation_needed()
 
     def in_force(self, transceiver: RTCRtpTransceiver) -> Negotiated | None:
         """Return what a transceiver may act on: an offer that can be rolled back does not count."""
-        id_ = next((id_ for id_, known in self._transceivers.items() if known is transceiver), None)
-        state = self.core.state.transceiver(id_) if id_ is not None else None
+        state = self.core.state.transceiver(self._id_of_known(transceiver))
         if state is None or state.stopped:
             return None
         if self.core.state.stable is not None and self.core.signaling_state in (
@@ -150,32 +147,38 @@ class PeerSession:
             return self.core.state.stable.of(state.id)
         return state.negotiated
 
-    def need_sctp(self) -> SctpTransport:
-        """Return the SCTP transport, making it if there is none."""
-        if self.sctp is None:
-            self.sctp = SctpTransport(self.dtls)
-            self.sctp.on_data_channel = lambda channel: self._tell(
-                self._events, "datachannel", RTCDataChannel(channel)
-            )
-            self.sctp_transport = RTCSctpTransport(self.sctp, self.dtls_transport)
-            self.sctp.on_state_change = lambda: self._tell(self.sctp_transport, "statechange")
-        return self.sctp
+    def receivable(self, transceiver: RTCRtpTransceiver) -> Negotiated | None:
+        """Return what is described for a transceiver; None if the latest description receives nothing."""
+        state = self.core.state.transceiver(self._id_of_known(transceiver))
+        if state is None or state.stopped or transceiver.direction == "stopped":
+            return None
+        for applied in (self.core.state.pending_local, self.core.state.current_local):
+            if applied is not None and (section := applied.session.section(state.mid)) is not None:
+                return state.negotiated if receives(section.direction) else None
+        return state.negotiated if receives(state.negotiated.fired_direction) else None
 
-    @property
-    def data_is_negotiated(self) -> bool:
-        """Whether data channels are agreed on."""
-        stable = self.core.state.stable
-        session = stable.session if stable is not None else self.core.state.session
-        return session.sctp_port is not None and any(
-            line.owner == "data" and not line.rejected for line in session.lines
-        )
+    def reduced_size(self, transceiver: RTCRtpTransceiver) -> bool:
+        """Whether both sides agreed on reduced-size RTCP (RFC 5506)."""
+        state = self.core.state
+        sections = [
+            applied.session.section(transceiver.mid)
+            for applied in (state.current_local, state.current_remote)
+            if applied is not None
+        ]
+        return len(sections) == 2 and all(section is not None and section.rtcp_rsize for section in sections)
+
+    def transport_of(self, transceiver: RTCRtpTransceiver) -> RTCDtlsTransport | None:
+        """Return the transport once a description of ours that is set has the transceiver's section."""
+        state, mid = self.core.state, transceiver.mid
+        described = [applied.session for applied in (state.pending_local, state.current_local) if applied]
+        return self.dtls_transport if any(session.section(mid) for session in described) else None
 
     def statistics(
         self, *, sender: RTCRtpSender | None = None, receiver: RTCRtpReceiver | None = None
     ) -> RTCStatsReport:
         """Return the report of everything, or of what concerns one sender or receiver."""
         media = [MediaStats(t.mid, t.sender.media, t.receiver.media) for t in self.transceivers]
-        report = build_report(ice=self.ice, dtls=self.dtls, media=media, sctp=self.sctp)
+        report = build_report(ice=self.ice, dtls=self.dtls, media=media, sctp=self.data.sctp)
         if sender is not None:
             return report_for(report, sender=sender.media)
         if receiver is not None:
@@ -196,7 +199,8 @@ class PeerSession:
         if not self.chain.is_empty:
             self._check_when_empty = True
             return
-        asyncio.get_running_loop().call_soon(self._check_negotiation_needed)
+        # In a browser whoever awaited the operation goes on before this event.
+        asyncio.get_running_loop().call_soon(self._gate.pass_through, self._check_negotiation_needed)
 
     def _on_chain_empty(self) -> None:
         if self._check_when_empty:
@@ -219,6 +223,14 @@ class PeerSession:
 
     # Setting descriptions
 
+    def begin_change(self, what: str) -> None:
+        """Tell what the last description set in motion, before the next one changes everything.
+
+        Raises InvalidStateError if a handler of that closes the connection.
+        """
+        self._gate.hurry()
+        self.refuse_if_closed(what)
+
     def apply(self, change: Callable[[], tuple[do.Action, ...]], *, rolled_back: bool | None = None) -> None:
         """Let the core change, do what it asks for, and tell the application (webrtc-pc 4.4.1.5).
 
@@ -227,13 +239,11 @@ class PeerSession:
         before = self.core.signaling_state
         requested = change()
         self._gate.close_for_a_moment()
-        changes = _TrackChanges()
-        self._applying = True
-        try:
-            self._perform(requested, changes)
-            self._follow_directions()
-        finally:
-            self._applying = False
+        changes = TrackChanges()
+        self._perform(requested, changes)
+        changes.muted += self._follow_directions()
+        if (closing := self.data.follow()) is not None:
+            self._spawn(closing, "the end of an SCTP association")
         self._media_changed.set()
         if self.core.signaling_state == "stable":
             self._needs_negotiation = False
@@ -242,27 +252,19 @@ class PeerSession:
             self._events.emit("signalingstatechange")
         if rolled_back is not None:
             self._events.emit("rollback", rolled_back)
-        for stream, track in changes.left:
-            stream.removeTrack(track)
-            stream.emit("removetrack", track)
-        for stream, track in changes.joined:
-            stream.addTrack(track)
-            stream.emit("addtrack", track)
-        for transceiver in changes.started:
-            receiver = transceiver.receiver
-            streams = [stream for stream in self._streams.values() if receiver.track in stream.getTracks()]
-            self._events.emit("track", receiver.track, receiver, transceiver, streams)
+        self._remote.tell(changes, self._events)
 
     def perform(self, requested: tuple[do.Action, ...]) -> None:
         """Do what the core asks for outside of descriptions."""
-        self._perform(requested, _TrackChanges())
+        self._perform(requested, TrackChanges())
 
-    def _perform(self, requested: tuple[do.Action, ...], changes: _TrackChanges) -> None:
+    def _perform(self, requested: tuple[do.Action, ...], changes: TrackChanges) -> None:
         for action in requested:
             match action:
                 case do.PrepareIce(credentials, offerer):
                     self.ice.prepare(credentials, offerer=offerer)
                 case do.DiscardIce(credentials):
+                    self._gate.drop_candidates()
                     self.ice.discard(credentials)
                 case do.StartTransport():
                     self._start_transport(action)
@@ -273,43 +275,30 @@ class PeerSession:
                 case do.StopTransceiver(id_):
                     self._stop(id_, changes)
                 case do.SetRemoteStreams(id_, stream_ids):
-                    self._set_streams(id_, stream_ids, changes)
+                    self._remote.associate(id_, self._transceivers[id_], stream_ids, changes)
                 case do.AddRemoteTrack(id_, track_id):
-                    self._start_track(id_, track_id, changes)
+                    self._remote.start(id_, self._transceivers[id_], track_id, changes)
                 case do.RemoveRemoteTrack(id_):
-                    self._transceivers[id_].receiver.media.set_active(False)
+                    changes.muted.append(self._transceivers[id_])
                 case do.ConfigureMedia():
                     self._media_changed.set()
 
-    def _start_track(self, id_: int, track_id: str | None, changes: _TrackChanges) -> None:
-        transceiver = self._transceivers[id_]
-        if track_id is not None and id_ not in self._named_tracks:
-            # The id of a track never changes once the application has seen it.
-            self._named_tracks.add(id_)
-            transceiver.receiver.media.set_track_id(track_id)
-        changes.started.append(transceiver)
-
-    def _set_streams(self, id_: int, stream_ids: tuple[str, ...], changes: _TrackChanges) -> None:
-        track = self._transceivers[id_].receiver.track
-        for stream_id, stream in list(self._streams.items()):
-            if stream_id not in stream_ids and track in stream.getTracks():
-                changes.left.append((stream, track))
-        for stream_id in stream_ids:
-            stream = self._streams.setdefault(stream_id, MediaStream(id=stream_id))
-            if track not in stream.getTracks():
-                changes.joined.append((stream, track))
-
-    def _stop(self, id_: int, changes: _TrackChanges) -> None:
+    def _stop(self, id_: int, changes: TrackChanges) -> None:
         transceiver = self._transceivers.get(id_)
         if transceiver is None:
             return
-        self._set_streams(id_, (), changes)
-        changes.started = [started for started in changes.started if started is not transceiver]
+        transceiver.sender.media.set_active(False)
+        self._remote.stop(id_, transceiver, changes)
         self._spawn(self._stop_media(transceiver), f"stop of transceiver {id_}")
 
-    async def _stop_media(self, transceiver: RTCRtpTransceiver) -> None:
+    @staticmethod
+    def _end_media(transceiver: RTCRtpTransceiver) -> None:
+        """Stop sending and receiving now, as far as anybody can see ("stop sending and receiving")."""
         transceiver.sender.media.set_active(False)
+        transceiver.receiver.media.track.end()
         transceiver.receiver.media.set_active(False)
+
+    async def _stop_media(self, transceiver: RTCRtpTransceiver) -> None:
         await transceiver.sender.media.stop()
         await transceiver.receiver.media.stop()
         known = {state.id for state in self.core.transceivers}
@@ -317,7 +306,9 @@ class PeerSession:
             id_: kept for id_, kept in self._transceivers.items() if id_ in known or kept is not transceiver
         }
 
-    def _follow_directions(self) -> None:
+    def _follow_directions(self) -> list[RTCRtpTransceiver]:
+        """Let media flow as it is negotiated; return the transceivers whose receivers must fall silent."""
+        silent: list[RTCRtpTransceiver] = []
         for state in self.core.transceivers:
             if state.stopping:
                 continue
@@ -327,9 +318,11 @@ class PeerSession:
             transceiver.sender.media.set_active(sends(current))
             # A pending offer that takes the track away mutes it already; one that brings it does not unmute
             # it.
-            transceiver.receiver.media.set_active(
-                receives(current) and receives(state.negotiated.fired_direction)
-            )
+            if receives(current) and receives(state.negotiated.fired_direction):
+                transceiver.receiver.media.set_active(True)
+            else:
+                silent.append(transceiver)
+        return silent
 
     # The transport task
 
@@ -361,9 +354,7 @@ class PeerSession:
                 # Stopping may come between; what is stopped need not be configured.
                 if self.in_force(transceiver) is not None:
                     logger.exception("%r could not be configured", transceiver)
-        session = self.core.state.session
-        if self.data_is_negotiated and session.sctp_port is not None:
-            await self.need_sctp().start(session.sctp_port, session.remote_max_message_size or 0)
+        await self.data.start()
 
     async def _configure_transceiver(
         self, transceiver: RTCRtpTransceiver, negotiated: Negotiated, mid: str
@@ -386,13 +377,14 @@ class PeerSession:
     # News from the transports
 
     def _on_candidate(self, ufrag: str, candidate: str | None) -> None:
-        self._gate.pass_through(lambda: self._tell_candidate(ufrag, candidate))
+        self._gate.pass_through(lambda: self._tell_candidate(ufrag, candidate), of_candidates=True)
 
     def _tell_candidate(self, ufrag: str, candidate: str | None) -> None:
         place = None if self.closed else self.core.add_local_candidate(ufrag, candidate)
         if place is not None:
             mid, index = place
-            self._events.emit("icecandidate", RTCIceCandidate(candidate or "", mid, index, ufrag))
+            told = RTCIceCandidate(candidate or "", mid, index, ufrag)
+            self._events.emit("icecandidate", told.from_server(self.ice.server_of(ufrag, told.candidate)))
 
     def _on_candidate_error(self, ufrag: str, error: IceCandidateError) -> None:
         event = RTCPeerConnectionIceErrorEvent(
@@ -402,36 +394,34 @@ class PeerSession:
 
     def _on_gathering_state_change(self) -> None:
         state = self.ice.gathering_state
-        self._gate.pass_through(lambda: self._tell_gathering_state(state))
+        self._gate.pass_through(lambda: self._tell_gathering_state(state), of_candidates=state == "complete")
 
-    def _tell_gathering_state(self, state: str) -> None:
+    def _tell_gathering_state(self, state: IceGatheringState) -> None:
         if self.closed or state == self.gathering_state:
             return
         self.gathering_state = state
-        self.ice_transport.emit("gatheringstatechange")
+        self.ice_transport.tell_gathering_state(state)
         self._events.emit("icegatheringstatechange")
         if state == "complete":
             self._events.emit("icecandidate", None)
 
     def _on_ice_state_change(self) -> None:
-        self._tell(self.ice_transport, "statechange")
-        self._update_states()
+        state = self.ice.state
+        self._gate.pass_through(lambda: self._tell_states(lambda: self.ice_transport.tell_state(state)))
 
     def _on_dtls_state_change(self) -> None:
-        self._tell(self.dtls_transport, "statechange")
-        self._update_states()
+        state = self.dtls.state
+        self._gate.pass_through(lambda: self._tell_states(lambda: self.dtls_transport.tell_state(state)))
 
-    def _update_states(self) -> None:
-        if self._applying:
-            # What a description sets in motion is news of its own, after that of the signaling state.
-            asyncio.get_running_loop().call_soon(self._update_states)
-            return
+    def _tell_states(self, change: Callable[[], None]) -> None:
+        # What a description sets in motion is news of its own, after the caller of that went on.
         if self.closed:
             return
-        if self.ice.state != self.ice_state:
-            self.ice_state = self.ice.state
+        change()
+        if self.ice_transport.state != self.ice_state:
+            self.ice_state = self.ice_transport.state
             self._events.emit("iceconnectionstatechange")
-        state = connection_state(self.ice.state, self.dtls.state, closed=self.closed)
+        state = connection_state(self.ice_transport.state, self.dtls_transport.state, closed=self.closed)
         if state != self.connection_state:
             self.connection_state = state
             self._events.emit("connectionstatechange")
@@ -447,7 +437,12 @@ class PeerSession:
         if self._teardown_task is None:
             self.closed = True
             self.chain.close()
+            for transceiver in self._transceivers.values():
+                self._end_media(transceiver)
             self._gate.drop()
+            self.data.shut()
+            self.dtls_transport.shut()
+            self.ice_transport.shut()
             self.ice_state = "closed"
             self.connection_state = "closed"
             self._teardown_task = asyncio.get_running_loop().create_task(
@@ -457,16 +452,12 @@ class PeerSession:
 
     async def _tear_down(self) -> None:
         transceivers = list(self._transceivers.values())
-        for transceiver in transceivers:
-            transceiver.sender.media.set_active(False)
-            transceiver.receiver.media.set_active(False)
         pending = [*self._tasks]
         if self._transport_task is not None:
             self._transport_task.cancel()
             pending.append(self._transport_task)
         steps: list[tuple[str, Coroutine[Any, Any, Any]]] = []
-        if self.sctp is not None:
-            steps.append(("SCTP", self.sctp.stop()))
+        steps.append(("SCTP", self.data.stop()))
         steps += [("media", self._stop_media(known)) for known in transceivers]
         steps += [("DTLS", self.dtls.stop()), ("ICE", self.ice.close())]
         await asyncio.gather(*pending, return_exceptions=True)

@@ -7,12 +7,11 @@ Reading changes nothing.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from calllab._aiortc import DtlsTransport, IceTransport, RtpReceiver, RtpSender, SctpTransport
+from calllab._aiortc import DtlsTransport, IceTransport, RtpReceiver, RtpSender, SctpTransport, wall_time
 from calllab.rtc.statistics_rtp import MediaStats, add_media
 from calllab.rtc.statistics_transport import CERTIFICATES, add_data, add_transport
 
@@ -73,7 +72,7 @@ def build_report(
     ``timestamp_ms`` is Unix time in milliseconds (default: now); objects about what a peer reported carry the
     time at which the report arrived.
     """
-    builder = _Builder(RTCStatsReport(), time.time() * 1000 if timestamp_ms is None else timestamp_ms)
+    builder = _Builder(RTCStatsReport(), wall_time() * 1000 if timestamp_ms is None else timestamp_ms)
     dtls_snapshot = dtls.statistics()
     transport_id = add_transport(builder.add, ice.statistics(), dtls_snapshot)
     for entry in media:

@@ -125,6 +125,7 @@ def _add_sender(add: Add, sender: SenderSnapshot, mid: str | None, transport_id:
             "framesEncoded": encoder.frames,
             "keyFramesEncoded": encoder.key_frames,
             "framesSent": sender.frames_sent,
+            "framesPerSecond": sender.frames_per_s,
             "totalEncodeTime": encoder.total_time_s,
             "frameWidth": encoder.width,
             "frameHeight": encoder.height,

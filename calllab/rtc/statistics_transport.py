@@ -8,6 +8,7 @@ from typing import Any, Final, Protocol
 from calllab._aiortc.data import SctpSnapshot
 from calllab._aiortc.dtls import CertificateSnapshot, DtlsSnapshot
 from calllab._aiortc.ice_snapshot import CandidateSnapshot, IceSnapshot, PairSnapshot
+from calllab.rtc.description import relay_protocol
 
 __all__ = ["CERTIFICATES", "TRANSPORT_ID", "Add", "add_data", "add_transport"]
 
@@ -74,17 +75,11 @@ def _add_candidate(add: Add, snapshot: CandidateSnapshot) -> None:
             "relatedPort": candidate.related_port,
             "usernameFragment": snapshot.ufrag or None,
             "url": candidate.url,
-            "relayProtocol": _relay_protocol(candidate.url) if candidate.type == "relay" else None,
+            "relayProtocol": relay_protocol(candidate.url)
+            if candidate.type == "relay" and candidate.url is not None
+            else None,
         },
     )
-
-
-def _relay_protocol(url: str | None) -> str | None:
-    if url is None:
-        return None
-    if url.startswith("turns:"):
-        return "tls"
-    return "tcp" if url.endswith("transport=tcp") else "udp"
 
 
 def _add_pair(add: Add, pair: PairSnapshot) -> None:

@@ -56,14 +56,16 @@ class RTCRtpTransceiver:
         Setting raises TypeError for no direction, InvalidStateError once stopped or closed.
         """
         state = self._session.core.state.transceiver(self._id)
-        return "stopped" if state is None or state.stopping else state.direction
+        if self._session.closed or state is None or state.stopping:
+            return "stopped"
+        return state.direction
 
     @direction.setter
     def direction(self, value: Direction) -> None:
+        if self.direction == "stopped":
+            raise InvalidStateError("the transceiver was stopped: add another one")
         if value not in get_args(Direction):
             raise TypeError(f"a direction is one of {', '.join(get_args(Direction))}, not {value!r}")
-        self._session.refuse_if_closed("direction")
-        self._refuse_if_stopping()
         if value != self.direction:
             self._session.core.set_direction(self._id, value)
             self._session.update_negotiation_needed()
@@ -72,7 +74,7 @@ class RTCRtpTransceiver:
     def currentDirection(self) -> Direction | Literal["stopped"] | None:
         """What is negotiated, None before that."""
         state = self._session.core.state.transceiver(self._id)
-        if state is None or state.stopped:
+        if self._session.closed or state is None or state.stopped:
             return "stopped"
         return state.negotiated.current_direction
 
@@ -84,14 +86,12 @@ class RTCRtpTransceiver:
     def setCodecPreferences(self, codecs: Sequence[RTCRtpCodec]) -> None:
         """Set which codecs the next negotiation offers or accepts, the best first; none: the default.
 
-        Raises InvalidModificationError for codecs that are not in ``getCapabilities(kind)``.
+        Raises InvalidModificationError for codecs that are not in ``getCapabilities(kind)``.  Nothing is
+        negotiated by it: the next description has them.
         """
-        self._refuse_if_stopping()
-        self._session.core.set_codec_preferences(self._id, preference_keys(self._kind, codecs))
-
-    def _refuse_if_stopping(self) -> None:
-        if self.direction == "stopped":
-            raise InvalidStateError("the transceiver was stopped: add another one")
+        keys = preference_keys(self._kind, codecs)
+        if self._session.core.state.transceiver(self._id) is not None:
+            self._session.core.set_codec_preferences(self._id, keys)
 
     def __repr__(self) -> str:
         return f"<RTCRtpTransceiver {self.kind} mid={self.mid} {self.direction}/{self.currentDirection}>"

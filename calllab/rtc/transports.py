@@ -1,12 +1,21 @@
-"""The transports of a peer connection as applications see them (webrtc-pc sections 5.5, 5.6, 6.1)."""
+"""The transports of a peer connection as applications see them (webrtc-pc sections 5.5, 5.6, 6.1).
+
+Everything is bundled, so there is one of each; the objects are the same for the life of the connection.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
-from calllab._aiortc import DtlsTransport, IceTransport, SctpTransport
+from calllab._aiortc import DtlsTransport, IceTransport, SctpTransport, SelectedPair
+from calllab._aiortc.dtls import DtlsState
+from calllab._aiortc.ice_transport import IceGatheringState, IceState
 from calllab.rtc.description import RTCIceCandidate
-from calllab.rtc.emitter import Emitter
+from calllab.rtc.emitter import Emitter, EventHandler
+from calllab.rtc.jsep_state import Applied, IceCandidates, JsepState
+from calllab.rtc.transport_errors import RTCError, RTCErrorEvent
 
 __all__ = [
     "RTCDtlsTransport",
@@ -33,13 +42,36 @@ class RTCIceParameters:
     password: str
 
 
-class RTCIceTransport(Emitter):
-    """The ICE transport (``statechange``, ``gatheringstatechange``, ``selectedcandidatepairchange``)."""
+class _Transport(Emitter):
+    """A transport whose connection may be closed: then its state is so at once, and it tells nothing."""
 
-    def __init__(self, ice: IceTransport) -> None:
+    onstatechange = EventHandler()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._closed = False
+
+    def shut(self) -> None:
+        """The connection is being closed (for calllab's own use)."""
+        self._closed = True
+
+
+class RTCIceTransport(_Transport):
+    """The ICE transport.
+
+    Events: ``statechange``, ``gatheringstatechange``, ``selectedcandidatepairchange``.
+    """
+
+    ongatheringstatechange = EventHandler()
+    onselectedcandidatepairchange = EventHandler()
+
+    def __init__(self, ice: IceTransport, descriptions: Callable[[], JsepState]) -> None:
         super().__init__()
         self._ice = ice
-        self.component = "rtp"
+        self._descriptions = descriptions
+        self._state, self._gathering = ice.state, ice.gathering_state
+        self._pair: tuple[SelectedPair, RTCIceCandidatePair] | None = None
+        self.component: Literal["rtp"] = "rtp"
 
     @property
     def role(self) -> str:
@@ -47,56 +79,90 @@ class RTCIceTransport(Emitter):
         return self._ice.role
 
     @property
-    def state(self) -> str:
-        """The W3C RTCIceTransportState."""
-        return self._ice.state
+    def state(self) -> IceState:
+        """The W3C RTCIceTransportState, as it was told last."""
+        return "closed" if self._closed else self._state
 
     @property
     def gatheringState(self) -> str:
-        """``new``, ``gathering`` or ``complete``."""
-        return self._ice.gathering_state
+        """``new``, ``gathering`` or ``complete``, as it was told last."""
+        return self._gathering
+
+    def tell_state(self, state: IceState) -> None:
+        """Change the state, and fire what that fires (for calllab's own use)."""
+        if state != self._state:
+            self._state = state
+            self.emit("statechange")
+
+    def tell_gathering_state(self, state: IceGatheringState) -> None:
+        """Change the gathering state, and fire what that fires (for calllab's own use)."""
+        if state != self._gathering:
+            self._gathering = state
+            self.emit("gatheringstatechange")
 
     def getLocalCandidates(self) -> list[RTCIceCandidate]:
-        """Return the candidates that were gathered for the current generation."""
-        return [_candidate(text) for text in self._ice.local_candidates]
+        """Return what was gathered for the newest local description."""
+        state = self._descriptions()
+        return _candidates(_local(state), state.local_candidates)
 
     def getRemoteCandidates(self) -> list[RTCIceCandidate]:
-        """Return the candidates that the peer sent for the current generation."""
-        return [_candidate(text) for text in self._ice.remote_candidates]
+        """Return what the peer named for the newest remote description."""
+        state = self._descriptions()
+        return _candidates(_remote(state), state.remote_candidates)
 
     def getSelectedCandidatePair(self) -> RTCIceCandidatePair | None:
-        """Return the pair that carries the packets, None before there is one."""
-        pair = self._ice.selected_pair
+        """Return the pair that carries the packets, the same object while it does; None without one."""
+        pair = None if self._closed else self._ice.selected_pair
         if pair is None:
             return None
-        return RTCIceCandidatePair(_candidate(_text(pair.local)), _candidate(_text(pair.remote)))
+        if self._pair is None or self._pair[0] != pair:
+            state = self._descriptions()
+            local = _candidate(_local(state), str(pair.local))
+            remote = _candidate(_remote(state), str(pair.remote))
+            self._pair = pair, RTCIceCandidatePair(local, remote)
+        return self._pair[1]
 
     def getLocalParameters(self) -> RTCIceParameters | None:
-        """Return our credentials, None before there are any."""
-        found = self._ice.local_credentials
-        return None if found is None else RTCIceParameters(found.usernameFragment, found.password)
+        """Return our credentials in the newest local description, None before there is one."""
+        return _parameters(_local(self._descriptions()))
 
     def getRemoteParameters(self) -> RTCIceParameters | None:
-        """Return the peer's credentials, None before they are known."""
-        found = self._ice.remote_credentials
-        return None if found is None else RTCIceParameters(found.usernameFragment, found.password)
+        """Return the peer's credentials in the newest remote description, None before there is one."""
+        return _parameters(_remote(self._descriptions()))
 
 
-class RTCDtlsTransport(Emitter):
-    """The DTLS transport; event ``statechange``."""
+class RTCDtlsTransport(_Transport):
+    """The DTLS transport; events ``statechange`` and, before it when it failed, ``error``."""
+
+    onerror = EventHandler()
 
     def __init__(self, dtls: DtlsTransport, ice_transport: RTCIceTransport) -> None:
         super().__init__()
         self._dtls = dtls
+        self._state: DtlsState = dtls.state
         self.iceTransport = ice_transport
 
     @property
-    def state(self) -> str:
-        """``new``, ``connecting``, ``connected``, ``closed`` or ``failed``."""
-        return self._dtls.state
+    def state(self) -> DtlsState:
+        """``new``, ``connecting``, ``connected``, ``closed`` or ``failed``, as it was told last."""
+        return "closed" if self._closed else self._state
+
+    def getRemoteCertificates(self) -> list[bytes]:
+        """Return the peer's certificate chain (DER), empty before the handshake."""
+        return self._dtls.remote_certificates
+
+    def tell_state(self, state: DtlsState) -> None:
+        """Change the state, and fire what that fires (for calllab's own use)."""
+        if state == self._state:
+            return
+        self._state = state
+        if state == "failed":
+            detail = self._dtls.error_detail
+            self.emit("error", RTCErrorEvent(RTCError(self._dtls.error_text or "DTLS failed", detail)))
+        self.emit("statechange")
 
 
-class RTCSctpTransport(Emitter):
+class RTCSctpTransport(_Transport):
     """The SCTP transport; event ``statechange``."""
 
     def __init__(self, sctp: SctpTransport, transport: RTCDtlsTransport) -> None:
@@ -107,7 +173,7 @@ class RTCSctpTransport(Emitter):
     @property
     def state(self) -> str:
         """``connecting``, ``connected`` or ``closed``."""
-        return self._sctp.state
+        return "closed" if self._closed else self._sctp.state
 
     @property
     def maxMessageSize(self) -> float:
@@ -119,10 +185,35 @@ class RTCSctpTransport(Emitter):
         """How many channels can be open at a time, None before the transport is connected."""
         return self._sctp.max_channels
 
+    def tell_state(self) -> None:
+        """Fire what a change of state fires (for calllab's own use)."""
+        self.emit("statechange")
 
-def _candidate(text: str) -> RTCIceCandidate:
-    return RTCIceCandidate(text, sdpMLineIndex=0)
+
+def _local(state: JsepState) -> Applied | None:
+    return state.pending_local or state.current_local
 
 
-def _text(candidate: object) -> str:
-    return str(candidate)
+def _remote(state: JsepState) -> Applied | None:
+    return state.pending_remote or state.current_remote
+
+
+def _candidate(applied: Applied | None, line: str) -> RTCIceCandidate:
+    tagged = applied.tagged if applied is not None else None
+    if applied is None or tagged is None:
+        return RTCIceCandidate(line, sdpMLineIndex=0)
+    return RTCIceCandidate(line, tagged.mid, applied.session.media.index(tagged), applied.ufrag)
+
+
+def _candidates(applied: Applied | None, known: Sequence[IceCandidates]) -> list[RTCIceCandidate]:
+    if applied is None:
+        return []
+    found = next((entry for entry in known if entry.ufrag == applied.ufrag), None)
+    return [_candidate(applied, line) for line in found.candidates] if found is not None else []
+
+
+def _parameters(applied: Applied | None) -> RTCIceParameters | None:
+    tagged = applied.tagged if applied is not None else None
+    if tagged is None or tagged.ice is None:
+        return None
+    return RTCIceParameters(tagged.ice.ufrag, tagged.ice.pwd)

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+from aiortc.rtcsctptransport import Chunk, SackChunk
 
 from calllab._aiortc import DataChannel, SctpTransport
 from tests._aiortc.helpers import Call, call, until
@@ -33,13 +34,14 @@ async def test_channels_open_carry_messages_and_close() -> None:
             assert channel.state == "open"
             arrived.append(channel)
             channel.on_message = heard.append
+            channel.on_closing = lambda: events.append("closing there")
             channel.on_close = lambda: events.append("closed there")
 
         b.on_data_channel = adopt
         channel = a.create_channel("grüße \N{GRINNING FACE}", protocol="ø", ordered=True)
         assert channel.state == "connecting"
         channel.on_open = lambda: events.append("open")
-        channel.on_closing = lambda: events.append("closing")
+        channel.on_closing = lambda: events.append("never here")
         channel.on_close = lambda: events.append("closed")
         await until(lambda: arrived)
         await until(lambda: channel.state == "open")
@@ -52,7 +54,8 @@ async def test_channels_open_carry_messages_and_close() -> None:
         channel.close()
         channel.close()
         await until(lambda: "closed" in events and "closed there" in events)
-        assert events[:2] == ["open", "closing"]
+        assert events[:2] == ["open", "closing there"]
+        assert "never here" not in events
         assert (a.channels_opened, a.channels_closed) == (1, 1)
         with pytest.raises(ConnectionError, match="is closed, not open"):
             channel.send("late")
@@ -100,7 +103,7 @@ async def test_stop_closes_every_channel_once() -> None:
         never.on_close = lambda: closed.append(2)
         await a.stop()
         await a.stop()
-        assert sorted(closed) == [1, 2]
+        await until(lambda: sorted(closed) == [1, 2])
         assert channel.state == never.state == "closed"
         assert states[-1] == "closed"
         with pytest.raises(ConnectionError):
@@ -109,13 +112,88 @@ async def test_stop_closes_every_channel_once() -> None:
 
 
 async def test_a_peer_that_breaks_the_protocol_loses_data_not_media() -> None:
-    """An impossible SCTP packet aborts the association; DTLS stays up."""
+    """An impossible SCTP packet aborts the association, and both lose their channels; DTLS stays up."""
     async with associated() as (c, a, b):
+        lost: list[str] = []
         channel = a.create_channel("victim")
+        channel.on_error = lambda error: lost.append(f"{error.detail}: {error.text}")
+        channel.on_close = lambda: lost.append("closed")
         await until(lambda: channel.state == "open")
-        announce = a._inner._data_channel_queue
-        # A second announcement of a stream that is open: aiortc asserts that this cannot be.
-        announce.append((channel._inner, 50, b"\x03\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00"))
-        await a._inner._data_channel_flush()
-        await until(lambda: b.state == "closed")
+        # An acknowledgement of something that was never asked for: aiortc reads beyond its end.
+        broken = Chunk(body=b"\x00")
+        broken.type = SackChunk.type
+        await a._inner._send_chunk(broken)
+        await until(lambda: b.state == a.state == "closed")
+        await until(lambda: len(lost) == 2)
+        assert lost == ["sctp-failure: the peer aborted the association", "closed"]
         assert c.bob.dtls.state == "connected"
+
+
+@pytest.mark.parametrize(
+    "announcement",
+    [
+        b"\x03",
+        b"\x03\x07\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00",
+        b"\x03\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\x00\xc3\x28",
+        b"\x03\x00\x00\x00\x00\x00\x00\x00\x00\xff\x00\x00short",
+    ],
+)
+async def test_a_bad_announcement_costs_one_stream(announcement: bytes) -> None:
+    """A DATA_CHANNEL_OPEN that cannot be is answered by closing its stream (RFC 8832 section 6), no more."""
+    async with associated() as (_, a, b):
+        announced: list[DataChannel] = []
+        b.on_data_channel = announced.append
+        channel = a.create_channel("good")
+        await until(lambda: announced)
+        await a._inner._send(77, 50, announcement)
+        channel.send("still here")
+        heard: list[Any] = []
+        announced[0].on_message = heard.append
+        await until(lambda: heard)
+        assert a.state == b.state == "connected"
+        assert len(announced) == 1
+        assert 77 not in b._inner._data_channels or (b._inner._data_channels[77].readyState == "closing")
+
+
+async def test_a_second_announcement_of_a_stream_closes_its_channel() -> None:
+    """Which of the two is meant nobody can know."""
+    async with associated() as (_, a, _b):
+        channel = a.create_channel("twice")
+        await until(lambda: channel.state == "open")
+        assert channel.id is not None
+        await a._inner._send(channel.id, 50, b"\x03" + bytes(11))
+        await until(lambda: channel.state == "closed")
+        assert a.state == "connected"
+
+
+async def test_when_no_id_is_left() -> None:
+    """A channel made then is refused; one that was waiting for its id is closed with an error."""
+    async with associated() as (c, a, _b):
+        taken = a.create_channel("one", role_is_known=True)
+        assert c.alice.dtls.role == "server"
+        assert taken.id == 1
+        a._inner._data_channels.update(dict.fromkeys(range(3, 65535, 2), taken.inner))
+        with pytest.raises(ValueError, match="no id is left below 65535"):
+            a.create_channel("two", role_is_known=True)
+        events: list[str] = []
+        waiting = a.create_channel("three")
+        waiting.on_error = lambda error: events.append(error.text)
+        waiting.on_close = lambda: events.append("closed")
+        a.assign_ids()
+        await until(lambda: len(events) == 2)
+        assert events == ["no id is left for this data channel", "closed"]
+        assert waiting.state == "closed"
+        assert [channel.label for channel in a.statistics().channels] == ["one", "three"]
+        for number in range(3, 65535, 2):
+            del a._inner._data_channels[number]
+
+
+async def test_counters_of_closed_channels_are_bounded() -> None:
+    """Who opens and closes channels for hours keeps the counters of the latest ones, and the sums of all."""
+    async with associated() as (_, a, _b):
+        for number in range(70):
+            channel = a.create_channel(str(number), negotiated=True, id=number)
+            channel.close()
+        await until(lambda: len(a.statistics().channels) == 64 or a.statistics().channels_closed == 70)
+        await until(lambda: all(channel.state == "closed" for channel in a.statistics().channels))
+        assert len(a.statistics().channels) == 64

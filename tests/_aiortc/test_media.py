@@ -11,7 +11,14 @@ import numpy as np
 import pytest
 from av import AudioFrame, VideoFrame
 
-from calllab._aiortc import DtlsTransport, MediaStreamError, MediaStreamTrack, RtpReceiver, RtpSender
+from calllab._aiortc import (
+    DtlsTransport,
+    IceTimers,
+    MediaStreamError,
+    MediaStreamTrack,
+    RtpReceiver,
+    RtpSender,
+)
 from calllab.rtc.parameters import ReceiveParameters, SendParameters
 from tests._aiortc.helpers import CODECS, EXTENSIONS, call, ice_pair, picture, tone, until
 
@@ -263,6 +270,45 @@ async def test_video_comes_back_soon_after_an_outage() -> None:
         assert asyncio.get_running_loop().time() - started < 2
         assert stream().key_frames_decoded >= 2
         assert stream().freeze_count >= 1
+
+
+async def test_nothing_is_sent_again_after_a_long_outage() -> None:
+    """Longer than a hole is waited for, an outage ends with one key frame, and no storm of NACKs."""
+    async with call(timers=IceTimers()) as c:
+        await c.send_media(c.alice, c.bob, Paced("video", grey(), 30))
+        stream = lambda: c.bob.receivers["video"].statistics().streams[0]  # noqa: E731
+        await until(lambda: c.bob.receivers["video"].statistics().streams and stream().frames_decoded > 10)
+        c.ice.alice.wire.drop = lambda data: 127 < data[0] < 192
+        await asyncio.sleep(1.3)
+        c.ice.alice.wire.drop = lambda data: False
+        before, started = stream().frames_decoded, asyncio.get_running_loop().time()
+        await until(lambda: stream().frames_decoded > before + 5)
+        assert asyncio.get_running_loop().time() - started < 0.8
+        await asyncio.sleep(0.3)
+        assert stream().packets_lost > 20
+        assert (stream().nack_count, stream().rtx.packets) == (0, 0)
+        assert stream().freeze_count == 1
+        assert c.alice.senders["video"].statistics().rtx.packets == 0
+
+
+async def test_old_packets_are_not_sent_again() -> None:
+    """A receiver may ask for packets of the last two seconds; older ones it does not get."""
+    async with call() as c:
+        await c.send_media(c.alice, c.bob, Paced("video", grey(), 30))
+        sender = c.alice.senders["video"]
+        await until(lambda: sender.statistics().media.packets > 20)
+        sender.set_active(False)
+        await asyncio.sleep(0.1)
+        numbers = list(sender._sent_at)
+        assert len(numbers) == sender.statistics().media.packets
+        receiver = c.bob.receivers["video"].inner
+        await receiver._send_rtcp_nack(sender.ssrc, numbers[:3])
+        await until(lambda: sender.statistics().rtx.packets == 3)
+        await asyncio.sleep(2)
+        await receiver._send_rtcp_nack(sender.ssrc, numbers[3:6])
+        await until(lambda: sender.statistics().nack_count == 2)
+        await asyncio.sleep(0.05)
+        assert sender.statistics().rtx.packets == 3
 
 
 async def test_random_loss_is_repaired_for_video() -> None:

@@ -450,7 +450,7 @@ def test_a_peer_that_cannot_trickle_has_said_all() -> None:
 
 
 def test_msids_follow_set_streams() -> None:
-    """Changing the streams of a sender needs negotiation, and reaches the peer without a new track event."""
+    """Changing the streams of a sender needs negotiation; a track that joins a stream is announced again."""
     one, other = make_core(1), make_core(2)
     id_ = one.add_track("audio", "t", ["s1", "s2"])
     settle(one, other)
@@ -459,5 +459,9 @@ def test_msids_follow_set_streams() -> None:
     assert one.negotiation_needed()
     _, answering = negotiate(one, other)
     assert SetRemoteStreams(0, ("s2", "s3")) in answering
-    assert not any(isinstance(action, AddRemoteTrack) for action in answering)
+    assert AddRemoteTrack(0, "t") in answering
     assert not one.negotiation_needed()
+    one.set_streams(id_, ["s3"])
+    _, answering = negotiate(one, other)
+    assert SetRemoteStreams(0, ("s3",)) in answering
+    assert not any(isinstance(action, AddRemoteTrack) for action in answering)

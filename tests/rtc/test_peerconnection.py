@@ -145,12 +145,12 @@ async def test_wrong_arguments() -> None:
             (lambda: peer.addTransceiver("text"), TypeError),
             (lambda: peer.addTransceiver("audio", direction="both"), TypeError),  # type: ignore[arg-type]
             (
-                lambda: peer.addTransceiver("video", sendEncodings=[{"rid": "a"}, {"rid": "b"}]),
-                NotSupportedError,
+                lambda: peer.addTransceiver("video", sendEncodings=[{"rid": "a"}, {"rid": "a"}]),
+                TypeError,
             ),
             (lambda: peer.createDataChannel("x" * 65536), TypeError),
             (lambda: peer.createDataChannel("x", maxRetransmits=1, maxPacketLifeTime=1), TypeError),
-            (lambda: peer.createDataChannel("x", maxRetransmits=-1), ValueError),
+            (lambda: peer.createDataChannel("x", maxRetransmits=-1), TypeError),
             (lambda: peer.createDataChannel("x", negotiated=True), TypeError),
             (lambda: peer.createDataChannel("x", negotiated=True, id=65535), TypeError),
             (lambda: RTCIceCandidate(candidate), TypeError),
@@ -228,7 +228,7 @@ async def test_candidates_are_understood() -> None:
     assert (candidate.foundation, candidate.component, candidate.protocol) == ("842163049", "rtp", "udp")
     assert (candidate.priority, candidate.address, candidate.port) == (1677729535, "203.0.113.4", 46154)
     assert (candidate.type, candidate.relatedAddress, candidate.relatedPort) == ("srflx", "10.0.0.5", 46154)
-    assert candidate.usernameFragment == "EEtu"
+    assert candidate.usernameFragment is None
     assert RTCIceCandidate(**candidate.toJSON()) == candidate
     assert RTCIceCandidate("nonsense", sdpMid="0").foundation is None
 
