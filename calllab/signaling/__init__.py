@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from calllab.signaling.backoff import BackoffSettings
 from calllab.signaling.channel import Channel, ChannelState, Message, StateChange, StateListener, rejection
+from calllab.signaling.fault_plan import FaultPoint, SignalingEvent, SignalingFaults
+from calllab.signaling.fault_setting import FaultKind, SignalingFault
+from calllab.signaling.fault_timeline import PlannedFault
 from calllab.signaling.faults import Direction, MessageTypes
 from calllab.signaling.faulty import FaultHandle, FaultyChannel, Hold
 from calllab.signaling.memory import MemoryChannel, MemoryHub
@@ -18,15 +21,21 @@ __all__ = [
     "ChannelState",
     "Direction",
     "FaultHandle",
+    "FaultKind",
+    "FaultPoint",
     "FaultyChannel",
     "Hold",
     "MemoryChannel",
     "MemoryHub",
     "Message",
     "MessageTypes",
+    "PlannedFault",
     "RelayChannel",
     "RelayChannelSettings",
     "ServiceSession",
+    "SignalingEvent",
+    "SignalingFault",
+    "SignalingFaults",
     "StateChange",
     "StateListener",
     "TurnApi",

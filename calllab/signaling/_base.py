@@ -106,6 +106,14 @@ class BaseChannel:
 
         return stop
 
+    def interrupt(self, reason: str = "interrupted") -> None:
+        """Cut the connection to the relay, and keep it away until :meth:`resume`."""
+        raise NotImplementedError
+
+    def resume(self) -> None:
+        """Let the connection come back; nothing happens if it was not kept away."""
+        raise NotImplementedError
+
     async def close(self) -> None:
         """Close the channel for good; may be called again."""
         raise NotImplementedError

@@ -105,6 +105,16 @@ class Channel(Protocol):
     def on_state(self, listener: StateListener) -> Callable[[], None]:
         """Call ``listener`` at each change of state from now on; returns a function that stops this."""
 
+    def interrupt(self, reason: str = "interrupted") -> None:
+        """Cut the connection to the relay, and keep it away until :meth:`resume`.
+
+        The state is ``reconnecting`` meanwhile, and the relay takes the user for gone; nothing happens to a
+        channel that is closed.
+        """
+
+    def resume(self) -> None:
+        """Let the connection come back; nothing happens if it was not kept away."""
+
     async def close(self) -> None:
         """Close the channel for good; may be called again."""
 

@@ -1,24 +1,33 @@
 """Faults of signaling, without a clock: what happens to each message, and when it may go on.
 
-Theory of operation.  One direction of a channel is a :class:`Lane`.  A message that enters it meets every
-fault that applies to it: a drop takes it away, a duplicate adds copies, delays add up, a hold keeps it until
-it is released.  What may go on leaves the lane in the order in which it came.
+Theory of operation.  One direction of a channel is a lane (:mod:`calllab.signaling.lane`).  A message that
+enters it meets every fault that applies to it: a drop takes it away, a duplicate adds copies, delays add up,
+a hold keeps it until it is released, a reorder lets later ones pass.
 
-Order is itself something to be broken on purpose, and only then: a message that waits keeps later ones to the
-same recipient waiting behind it, as a slow but orderly relay would, unless its fault was told not to
-(``in_order=False``), in which case later ones pass it.  A recipient's messages never wait for another's.
+A fault may be in several lanes at once: what it counts, and how many messages it may still happen to, is then
+counted over all of them.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable
 from typing import Any, Literal, TypeAlias
 
 from calllab.signaling.channel import Message
+from calllab.signaling.fault_setting import Route, SignalingFault
 
-__all__ = ["Delay", "Direction", "Drop", "Duplicate", "Fault", "HoldBack", "Lane", "MessageTypes"]
+__all__ = [
+    "Delay",
+    "Direction",
+    "Drop",
+    "Duplicate",
+    "Fault",
+    "HoldBack",
+    "MessageTypes",
+    "Reorder",
+    "make_fault",
+]
 
 Direction: TypeAlias = Literal["out", "in"]
 """``out``: what this channel sends; ``in``: what it receives."""
@@ -52,15 +61,26 @@ class Fault:
         self.limit = limit
         self.count = 0
         """How many messages it has happened to."""
+        self.routes: tuple[Route, ...] = ()
+        """Whose messages it happens to; none: all that pass the lane."""
+        self.is_everywhere = False
+        """Whether it is in the lanes of all users: it then leaves out, on the way in, what it has already met
+        on the way out."""
+        self.entropy: random.Random | None = None
+        """Decides what is left to chance; None: the lane's."""
 
-    def strikes(self, message: Mapping[str, Any], entropy: random.Random) -> bool:
+    def strikes(
+        self, message: Message, sender: str | None, recipient: str | None, entropy: random.Random
+    ) -> bool:
         """Say whether it happens to this message, and count it if so."""
-        if self.types is not None and message["type"] not in self.types:
+        if self.types is not None and message.get("type") not in self.types:
+            return False
+        if self.routes and not any(route.covers(sender, recipient) for route in self.routes):
             return False
         if self.limit is not None and self.count >= self.limit:
             return False
         # A certain fault draws nothing: turning one on does not change what the others do.
-        if self.probability < 1 and entropy.random() >= self.probability:
+        if self.probability < 1 and (self.entropy or entropy).random() >= self.probability:
             return False
         self.count += 1
         return True
@@ -109,92 +129,77 @@ class Delay(Fault):
 
     def draw_s(self, entropy: random.Random) -> float:
         """Return one message's delay."""
-        return self.delay_s + (self.jitter_s * entropy.random() if self.jitter_s else 0.0)
+        if not self.jitter_s:
+            return self.delay_s
+        return self.delay_s + self.jitter_s * (self.entropy or entropy).random()
 
 
 class HoldBack(Fault):
     """The message stays in the lane until the hold is removed."""
 
-    def __init__(self, types: MessageTypes = None, *, in_order: bool = True) -> None:
-        super().__init__(types)
+    def __init__(
+        self,
+        types: MessageTypes = None,
+        *,
+        in_order: bool = True,
+        probability: float = 1.0,
+        limit: int | None = None,
+    ) -> None:
+        super().__init__(types, probability=probability, limit=limit)
         self.in_order = in_order
         self.messages: list[Message] = []
         """What is being held, the oldest first."""
 
 
-@dataclass(eq=False)
-class _Entry:
-    message: Message
-    due_s: float
-    hold: HoldBack | None
-    may_be_passed: bool
+class Reorder(Fault):
+    """The message goes on after ``behind`` later ones to the same user, or after ``wait_s`` without them.
 
-
-class Lane:
-    """One direction of a channel, with its faults; ``now`` is seconds of any clock.
-
-    Args:
-        party: the field that names the other side: recipientId on the way out, senderId on the way in.
-        entropy: decides what is left to chance.
-
+    While one waits it does not happen to those that are to pass it.
     """
 
-    def __init__(self, party: str, entropy: random.Random) -> None:
-        self.faults: list[Fault] = []
-        self._party = party
-        self._entropy = entropy
-        self._entries: list[_Entry] = []
+    def __init__(
+        self,
+        types: MessageTypes = None,
+        *,
+        behind: int = 1,
+        wait_s: float = 1.0,
+        probability: float = 1.0,
+        limit: int | None = None,
+    ) -> None:
+        super().__init__(types, probability=probability, limit=limit)
+        if behind < 1 or wait_s < 0:
+            raise ValueError(
+                f"behind is {behind!r} and wait_s {wait_s!r}: give at least 1 message, and no negative time"
+            )
+        self.behind = behind
+        self.wait_s = wait_s
 
-    @property
-    def is_empty(self) -> bool:
-        """Whether nothing is on its way."""
-        return not self._entries
 
-    def put(self, message: Message, now: float) -> None:
-        """Let a message enter, and its faults happen to it."""
-        copies = 1
-        due_s = now
-        hold: HoldBack | None = None
-        may_be_passed = False
-        for fault in self.faults:
-            if isinstance(fault, HoldBack) and hold is not None:
-                continue
-            if not fault.strikes(message, self._entropy):
-                continue
-            if isinstance(fault, Drop):
-                return
-            if isinstance(fault, Duplicate):
-                copies += fault.copies
-            elif isinstance(fault, Delay):
-                due_s += fault.draw_s(self._entropy)
-                may_be_passed = may_be_passed or not fault.in_order
-            elif isinstance(fault, HoldBack):
-                hold = fault
-                fault.messages.append(message)
-                may_be_passed = may_be_passed or not fault.in_order
-        self._entries += [_Entry(message, due_s, hold, may_be_passed) for _ in range(copies)]
-
-    def release(self, hold: HoldBack) -> None:
-        """Let go what a hold has kept; its own order is the order in which it came."""
-        hold.messages.clear()
-        for entry in self._entries:
-            if entry.hold is hold:
-                entry.hold = None
-
-    def take(self, now: float) -> Message | None:
-        """Return the next message that may go on by now."""
-        blocked: set[object] = set()
-        for entry in self._entries:
-            party = entry.message.get(self._party)
-            if entry.hold is None and entry.due_s <= now and party not in blocked:
-                self._entries.remove(entry)
-                return entry.message
-            if not entry.may_be_passed:
-                blocked.add(party)
-        return None
-
-    def next_s(self, now: float) -> float | None:
-        """Return when a message may be able to go on that is not by now; None: not by time alone."""
-        return min(
-            (entry.due_s for entry in self._entries if entry.hold is None and entry.due_s > now), default=None
-        )
+def make_fault(setting: SignalingFault, entropy: random.Random) -> Fault:
+    """Return the fault that a setting describes, for the lanes of all users; not for a ``disconnect``."""
+    types = setting.types or None
+    common: dict[str, Any] = {"probability": setting.probability, "limit": setting.count}
+    fault: Fault
+    match setting.kind:
+        case "hold":
+            fault = HoldBack(types, in_order=setting.in_order, **common)
+        case "drop":
+            fault = Drop(types, **common)
+        case "duplicate":
+            fault = Duplicate(types, copies=setting.copies, **common)
+        case "delay":
+            fault = Delay(
+                types,
+                delay_s=setting.delay_ms / 1000.0,
+                jitter_s=setting.jitter_ms / 1000.0,
+                in_order=setting.in_order,
+                **common,
+            )
+        case "reorder":
+            fault = Reorder(types, behind=setting.behind, wait_s=setting.wait_ms / 1000.0, **common)
+        case "disconnect":
+            raise ValueError("a disconnect happens to a connection, not to messages")
+    fault.routes = setting.routes
+    fault.is_everywhere = True
+    fault.entropy = entropy
+    return fault

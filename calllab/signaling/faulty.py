@@ -5,13 +5,25 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Final, Generic, Self, TypeVar
 
 from calllab.errors import ChannelClosed, SignalingError
 from calllab.signaling._base import BaseChannel
 from calllab.signaling.channel import Channel, ChannelState, Message, StateChange, encode_message
-from calllab.signaling.faults import Delay, Direction, Drop, Duplicate, Fault, HoldBack, Lane, MessageTypes
+from calllab.signaling.fault_plan import SignalingFaults
+from calllab.signaling.faults import (
+    Delay,
+    Direction,
+    Drop,
+    Duplicate,
+    Fault,
+    HoldBack,
+    MessageTypes,
+    Reorder,
+)
+from calllab.signaling.lane import Lane
+from calllab.signaling.pump import Pump
 
 __all__ = ["FaultHandle", "FaultyChannel", "Hold"]
 
@@ -22,53 +34,10 @@ _UNRECEIVED_MESSAGES: Final = 64
 _FaultT = TypeVar("_FaultT", bound=Fault)
 
 
-class _Pump:
-    """Moves messages through one lane: takes each out when its time has come, and passes it on."""
-
-    def __init__(self, lane: Lane, forward: Callable[[Message], Awaitable[None]]) -> None:
-        self.lane = lane
-        self._forward = forward
-        self._wake = asyncio.Event()
-        self._is_forwarding = False
-
-    @property
-    def is_idle(self) -> bool:
-        """Whether nothing is on its way, so that a message may go past the lane."""
-        return self.lane.is_empty and not self._is_forwarding
-
-    def put(self, message: Message) -> None:
-        """Let a message enter the lane."""
-        self.lane.put(message, asyncio.get_running_loop().time())
-        self.wake()
-
-    def wake(self) -> None:
-        """Look again at what may go on."""
-        self._wake.set()
-
-    async def run(self) -> None:
-        """Work until cancelled."""
-        loop = asyncio.get_running_loop()
-        while True:
-            self._wake.clear()
-            while (message := self.lane.take(loop.time())) is not None:
-                self._is_forwarding = True
-                try:
-                    await self._forward(message)
-                finally:
-                    self._is_forwarding = False
-            next_s = self.lane.next_s(loop.time())
-            timer = None if next_s is None else loop.call_at(next_s, self._wake.set)
-            try:
-                await self._wake.wait()
-            finally:
-                if timer is not None:
-                    timer.cancel()
-
-
 class FaultHandle(Generic[_FaultT]):
     """A fault that is in effect until it is removed, at the latest at the end of its ``with`` block."""
 
-    def __init__(self, channel: FaultyChannel, pump: _Pump, fault: _FaultT) -> None:
+    def __init__(self, channel: FaultyChannel, pump: Pump[Message], fault: _FaultT) -> None:
         self._channel = channel
         self._pump = pump
         self._fault = fault
@@ -99,7 +68,7 @@ class FaultHandle(Generic[_FaultT]):
 class Hold(FaultHandle[HoldBack]):
     """Messages that are held until :meth:`release`."""
 
-    def __init__(self, channel: FaultyChannel, pump: _Pump, fault: HoldBack) -> None:
+    def __init__(self, channel: FaultyChannel, pump: Pump[Message], fault: HoldBack) -> None:
         super().__init__(channel, pump, fault)
         self._changed = asyncio.Event()
 
@@ -151,15 +120,28 @@ class FaultyChannel(BaseChannel):
     Args:
         channel: the channel to wrap; nobody else may receive from it.
         entropy: decides what is left to chance; by default seeded with 0.
+        faults: planned faults, which happen to this channel too from now until it is closed.
 
     """
 
-    def __init__(self, channel: Channel, *, entropy: random.Random | None = None) -> None:
+    def __init__(
+        self,
+        channel: Channel,
+        *,
+        entropy: random.Random | None = None,
+        faults: SignalingFaults | None = None,
+    ) -> None:
         super().__init__(channel.user_id, channel.device_id, channel.state)
         entropy = entropy or random.Random(0)
+        attached = () if faults is None else faults.users
         self._channel = channel
-        self._out = _Pump(Lane("recipientId", entropy), self._forward_out)
-        self._in = _Pump(Lane("senderId", entropy), self._forward_in)
+        self._out: Pump[Message] = Pump(
+            Lane("out", entropy, user_id=self.user_id, attached=attached), self._forward_out
+        )
+        self._in: Pump[Message] = Pump(
+            Lane("in", entropy, user_id=self.user_id, attached=attached), self._forward_in
+        )
+        self._faults = faults
         self._holds: list[Hold] = []
         self._received = asyncio.Event()
         self._stop_listening = channel.on_state(self._change_state)
@@ -168,6 +150,27 @@ class FaultyChannel(BaseChannel):
             loop.create_task(work, name=f"signaling faults of {self.user_id}")
             for work in (self._out.run(), self._in.run(), self._read())
         ]
+        if faults is not None:
+            faults.attach(self)
+
+    @property
+    def lanes(self) -> tuple[Lane[Message], Lane[Message]]:
+        """What goes out and what comes in, for the planned faults."""
+        return self._out.lane, self._in.lane
+
+    def wake(self) -> None:
+        """Look again at what may go on; planned faults call it."""
+        self._out.wake()
+        self._in.wake()
+        self._tell_holds()
+
+    def interrupt(self, reason: str = "interrupted") -> None:
+        """Cut the connection, and keep it away until :meth:`resume`; what is on its way here stays."""
+        self._channel.interrupt(reason)
+
+    def resume(self) -> None:
+        """Let the connection come back."""
+        self._channel.resume()
 
     def hold(
         self, types: MessageTypes = None, direction: Direction = "out", *, in_order: bool = True
@@ -230,6 +233,20 @@ class FaultyChannel(BaseChannel):
         fault = Duplicate(types, copies=copies, probability=probability, limit=count)
         return FaultHandle(self, self._pump(direction), fault)
 
+    def reorder(
+        self,
+        types: MessageTypes = None,
+        direction: Direction = "out",
+        *,
+        behind: int = 1,
+        wait_s: float = 1.0,
+        probability: float = 1.0,
+        count: int | None = None,
+    ) -> FaultHandle[Reorder]:
+        """Let each message go on after ``behind`` later ones to the same user, or ``wait_s`` without them."""
+        fault = Reorder(types, behind=behind, wait_s=wait_s, probability=probability, limit=count)
+        return FaultHandle(self, self._pump(direction), fault)
+
     async def send(self, message: Mapping[str, Any]) -> None:
         """Send one message through the faults; returns at once if it is held or late."""
         self._refuse_if_closed()
@@ -238,7 +255,7 @@ class FaultyChannel(BaseChannel):
             await self._channel.send(numbered)
             return
         encode_message(numbered)
-        self._out.put(numbered)
+        self._out.put(numbered, numbered)
         self._tell_holds()
 
     async def receive(self) -> Message:
@@ -251,6 +268,8 @@ class FaultyChannel(BaseChannel):
         """Close this channel and the one that it wraps; may be called again."""
         if self.state is not ChannelState.CLOSED:
             self._closed_by_owner = True
+        if self._faults is not None:
+            self._faults.detach(self)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -258,7 +277,7 @@ class FaultyChannel(BaseChannel):
         await self._channel.close()
         self._stop_listening()
 
-    def _pump(self, direction: Direction) -> _Pump:
+    def _pump(self, direction: Direction) -> Pump[Message]:
         if direction not in ("out", "in"):
             raise ValueError(f"the direction is {direction!r}: it must be 'out' or 'in'")
         return self._out if direction == "out" else self._in
@@ -270,7 +289,8 @@ class FaultyChannel(BaseChannel):
                 while len(self._inbox) >= _UNRECEIVED_MESSAGES:
                     self._received.clear()
                     await self._received.wait()
-                self._in.put(await self._channel.receive())
+                message = await self._channel.receive()
+                self._in.put(message, message)
                 self._tell_holds()
         except ChannelClosed as error:
             self._inbox.end(str(error), error.code)

@@ -170,6 +170,14 @@ class MemoryChannel(BaseChannel):
         self._hub.core.flushed(*self._unread.popleft())
         return message
 
+    def interrupt(self, reason: str = "interrupted") -> None:
+        """Take the connection away until :meth:`resume`; the relay sees the user leave."""
+        self._hub.interrupt(self, reason)
+
+    def resume(self) -> None:
+        """Connect again; what was sent to this channel meanwhile has been refused."""
+        self._hub.resume(self)
+
     async def close(self) -> None:
         """Close the channel for good; may be called again."""
         if self.state is ChannelState.CLOSED:

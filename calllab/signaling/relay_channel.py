@@ -12,10 +12,12 @@ the relay cannot have received it whole, and sending it again cannot double it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from socket import SHUT_RDWR
 from typing import Any, Final, Self
 
 import aiohttp
@@ -99,6 +101,11 @@ class RelayChannel(BaseChannel):
         self._task: asyncio.Task[None] | None = None
         self._turn = asyncio.Lock()
         self._state_changed = asyncio.Event()
+        self._unstarted: WebSocket | None = None
+        self._cut_reason = ""
+        self._reading: asyncio.Timeout | None = None
+        self._may_connect = asyncio.Event()
+        self._may_connect.set()
 
     @classmethod
     async def open(
@@ -132,7 +139,7 @@ class RelayChannel(BaseChannel):
             settings or RelayChannelSettings(),
             entropy,
         )
-        socket = await channel._connect()
+        socket = channel._unstarted = await channel._connect()
         channel._task = asyncio.get_running_loop().create_task(
             channel._run(socket), name=f"signaling of {channel.user_id}"
         )
@@ -154,6 +161,22 @@ class RelayChannel(BaseChannel):
                 f"{self._settings.send_timeout_s:g} s: the message was not sent"
             ) from error
 
+    def interrupt(self, reason: str = "interrupted") -> None:
+        """Cut the TCP connection without a word to the relay, and make no other until :meth:`resume`.
+
+        As long as it is kept away the time counts in which the channel would give up.
+        """
+        if self.state is ChannelState.CLOSED:
+            return
+        self._may_connect.clear()
+        self._cut_reason = reason
+        self._socket = None
+        self._stop_reading()
+
+    def resume(self) -> None:
+        """Let the channel connect again, which it does by itself."""
+        self._may_connect.set()
+
     async def close(self) -> None:
         """Close the channel for good; may be called again."""
         if self.state is not ChannelState.CLOSED:
@@ -161,6 +184,10 @@ class RelayChannel(BaseChannel):
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
+        if self._unstarted is not None:
+            # The task was cancelled before its first step: it never came to own its socket.
+            await self._unstarted.close()
+            self._unstarted = None
         if self.state is not ChannelState.CLOSED:
             self._end("closed here", discard=True)
 
@@ -187,6 +214,7 @@ class RelayChannel(BaseChannel):
 
     async def _run(self, socket: WebSocket) -> None:
         """Own the socket and its successors until the end."""
+        self._unstarted = None
         try:
             await self._serve(socket)
         except Exception as error:
@@ -212,6 +240,24 @@ class RelayChannel(BaseChannel):
 
     async def _read(self, socket: WebSocket) -> _Loss:
         """Receive messages until the socket ends; returns how it did."""
+        try:
+            async with asyncio.timeout(None) as self._reading:
+                if not self._may_connect.is_set():
+                    # Cut while the connection was being made.
+                    self._stop_reading()
+                return await self._read_until_end(socket)
+        except TimeoutError:
+            _cut(socket)
+            return _Loss(self._cut_reason)
+        finally:
+            self._reading = None
+
+    def _stop_reading(self) -> None:
+        # A socket that broke under its reader would never let go of its connection: the reader goes first.
+        if self._reading is not None:
+            self._reading.reschedule(asyncio.get_running_loop().time())
+
+    async def _read_until_end(self, socket: WebSocket) -> _Loss:
         while True:
             received = await socket.receive()
             match received.type:
@@ -257,6 +303,7 @@ class RelayChannel(BaseChannel):
                         )
                     )
                     await asyncio.sleep(delay_s)
+                    await self._may_connect.wait()
                     try:
                         return await self._connect()
                     except ServiceUnavailable as error:
@@ -270,6 +317,8 @@ class RelayChannel(BaseChannel):
         return None
 
     def _enter_connected(self, socket: WebSocket) -> None:
+        if not self._may_connect.is_set():
+            return  # cut while the connection was being made: its reader will see
         self._socket = socket
         self._change_state(StateChange(state=ChannelState.CONNECTED, reason="connected"))
 
@@ -280,3 +329,11 @@ class RelayChannel(BaseChannel):
     def _change_state(self, change: StateChange) -> None:
         super()._change_state(change)
         self._state_changed.set()
+
+
+def _cut(socket: WebSocket) -> None:
+    """End a TCP connection in both directions at once, without closing the WebSocket."""
+    connection = socket.get_extra_info("socket")
+    if connection is not None:
+        with contextlib.suppress(OSError):
+            connection.shutdown(SHUT_RDWR)

@@ -9,23 +9,27 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from calllab.signaling.faults import Delay, Drop, Duplicate, Fault, HoldBack, Lane
+from calllab.signaling.faults import Delay, Drop, Duplicate, Fault, HoldBack
+from calllab.signaling.lane import Lane
 
 
-def lane_with(*faults: Fault, seed: int = 1) -> Lane:
+def lane_with(*faults: Fault, seed: int = 1) -> Lane[dict[str, Any]]:
     """Return a lane in which the faults are in effect."""
-    lane = Lane("recipientId", random.Random(seed))
+    lane: Lane[dict[str, Any]] = Lane("out", random.Random(seed))
     lane.faults.extend(faults)
     return lane
 
 
-def put(lane: Lane, ids: str, now: float = 0.0, to: str = "bob", kind: str = "typing") -> None:
+def put(
+    lane: Lane[dict[str, Any]], ids: str, now: float = 0.0, to: str = "bob", kind: str = "typing"
+) -> None:
     """Let one message per letter enter."""
     for message_id in ids:
-        lane.put({"type": kind, "recipientId": to, "id": message_id}, now)
+        message = {"type": kind, "recipientId": to, "id": message_id}
+        lane.put(message, now, message)
 
 
-def take_all(lane: Lane, now: float = 0.0) -> str:
+def take_all(lane: Lane[dict[str, Any]], now: float = 0.0) -> str:
     """Return the ids of all messages that may go on by now."""
     ids = ""
     while (message := lane.take(now)) is not None:
@@ -201,7 +205,8 @@ def test_orderly_faults_never_change_the_order_for_a_recipient(
 
     for n, (kind, to, wait_s, look) in enumerate(sent):
         now += wait_s
-        lane.put({"type": kind, "recipientId": to, "id": n}, now)
+        message = {"type": kind, "recipientId": to, "id": n}
+        lane.put(message, now, message)
         if look:
             drain()
     for fault in faults:

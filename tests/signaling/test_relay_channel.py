@@ -384,3 +384,52 @@ async def test_the_relay_hears_exactly_one_connection_per_channel(service: Servi
         await alice.send(typing("bob", id="one"))
         await alice.send(typing("bob", id="two"))
         assert [(await receive(bob))["id"] for _ in range(2)] == ["one", "two"]
+
+
+async def test_an_interrupted_channel_comes_back_when_it_may(service: Service) -> None:
+    """Its TCP connection is really gone until it is resumed; then it reconnects by itself, and sends on."""
+    async with Users(service) as users:
+        alice, bob = await users.connect("alice"), await users.connect("bob")
+        log = StateLog(alice)
+        alice.interrupt("a cable is pulled")
+        assert (await log.until(ChannelState.RECONNECTING)).reason == "a cable is pulled"
+        async with asyncio.timeout(5):
+            while True:
+                await bob.send(typing("alice"))
+                if (await receive(bob)).get("code") == "recipient-offline":
+                    break
+        waiting = asyncio.create_task(alice.send(typing("bob", id="sent meanwhile")))
+        await asyncio.sleep(100 * MS)
+        assert not waiting.done()
+        alice.resume()
+        await log.until(ChannelState.CONNECTED)
+        await waiting
+        assert (await receive(bob))["id"] == "sent meanwhile"
+        alice.interrupt()
+        alice.resume()
+        await log.until(ChannelState.CONNECTED, 2)
+
+
+async def test_an_interrupted_channel_can_be_closed(service: Service) -> None:
+    """Closing does not wait for a resume; afterwards neither does anything."""
+    async with Users(service) as users:
+        alice = await users.connect("alice")
+        alice.interrupt()
+        await alice.close()
+        assert alice.state is ChannelState.CLOSED
+        alice.interrupt()
+        alice.resume()
+        assert alice.state is ChannelState.CLOSED
+
+
+async def test_a_channel_closed_at_once_lets_go_of_its_socket(service: Service) -> None:
+    """A close right after the opening, before the channel's task has run, ends the connection too."""
+    async with Users(service) as users:
+        bob = await users.connect("bob")
+        alice = await users.connect("alice")
+        await alice.close()
+        async with asyncio.timeout(5):
+            while True:
+                await bob.send(typing("alice"))
+                if (await receive(bob)).get("code") == "recipient-offline":
+                    break
