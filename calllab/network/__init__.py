@@ -8,15 +8,18 @@ from calllab.network.interface import NetworkEvent, NetworkInterface
 from calllab.network.link import Link
 from calllab.network.nat import Nat, NatCounters, NatMapping
 from calllab.network.nat_settings import NAT_KINDS, NatBehaviour, NatSettings, nat_kind
+from calllab.network.profiles import Profile, ProfileEvent, profile, profiles
 from calllab.network.settings import (
     JitterDistribution,
     LinkSettings,
+    QueueDiscipline,
     causes_of,
     gilbert,
     gilbert_elliott,
 )
 from calllab.network.simulate import ClockKind, simulate
 from calllab.network.timeline import Fault, Timeline, TimelineStep
+from calllab.network.trace import DeliveryTrace, read_trace
 from calllab.network.virtual_host import VirtualHost
 from calllab.network.virtual_loop import CodecMode, VirtualLoop
 from calllab.network.virtual_network import DatagramRecord, VirtualNetwork
@@ -28,6 +31,7 @@ __all__ = [
     "ClockKind",
     "CodecMode",
     "DatagramRecord",
+    "DeliveryTrace",
     "Fault",
     "HostCosts",
     "InterfaceCounters",
@@ -42,6 +46,9 @@ __all__ = [
     "NatSettings",
     "NetworkEvent",
     "NetworkInterface",
+    "Profile",
+    "ProfileEvent",
+    "QueueDiscipline",
     "Timeline",
     "TimelineStep",
     "VirtualHost",
@@ -52,5 +59,8 @@ __all__ = [
     "gilbert",
     "gilbert_elliott",
     "nat_kind",
+    "profile",
+    "profiles",
+    "read_trace",
     "simulate",
 ]

@@ -12,7 +12,8 @@ __all__ = ["InterfaceCounters", "LinkCounters"]
 class LinkCounters:
     """What a link did so far; bytes are UDP payload.
 
-    Always ``delivered = offered + duplicated - lost - queue_dropped - blackout_dropped``.
+    Always ``delivered = offered + duplicated - lost - queue_dropped - codel_dropped -
+    blackout_dropped``.
     """
 
     offered: int = 0
@@ -22,6 +23,8 @@ class LinkCounters:
     """Taken by the loss model."""
     queue_dropped: int = 0
     """Found no room in the queue."""
+    codel_dropped: int = 0
+    """Dropped by CoDel at the head of the queue."""
     blackout_dropped: int = 0
     duplicated: int = 0
     held_back: int = 0
@@ -39,7 +42,7 @@ class LinkCounters:
     @property
     def dropped(self) -> int:
         """How many datagrams the link did not deliver, for whatever reason."""
-        return self.lost + self.queue_dropped + self.blackout_dropped
+        return self.lost + self.queue_dropped + self.codel_dropped + self.blackout_dropped
 
     @property
     def loss_share(self) -> float:

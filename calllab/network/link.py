@@ -29,7 +29,7 @@ __all__ = ["Link"]
 
 _LOW_32: Final = 0xFFFF_FFFF
 _UNIT_32: Final = 2.0**-32
-_UNIT_24: Final = 2.0**-24
+_TWO_24: Final = 2**24
 _LOW_24: Final = 0xFF_FFFF
 _DROPPED: Final[tuple[float, ...]] = ()
 
@@ -53,10 +53,10 @@ class Link:
         self.name = name
         self.counters = LinkCounters()
         """What happened so far; live, so copy() it to keep it."""
-        self._settings = settings
         self._loss = LossModel(settings)
-        self._bottleneck = Bottleneck(settings)
+        self._bottleneck = Bottleneck(settings, self.counters)
         self._delay = DelayModel(settings)
+        self._take(settings)
         self._loss_bits = _substream(seed, name, "loss").getrandbits
         self._delay_bits = _substream(seed, name, "delay").getrandbits
         self._now = -math.inf
@@ -69,10 +69,16 @@ class Link:
 
     def set(self, settings: LinkSettings) -> None:
         """Do as ``settings`` say from the next datagram on; what is under way keeps its time and place."""
-        self._settings = settings
         self._loss.set(settings)
         self._bottleneck.set(settings)
         self._delay.set(settings)
+        self._take(settings)
+
+    def _take(self, settings: LinkSettings) -> None:
+        self._settings = settings
+        # Shares as bounds on 24 bits of a draw.
+        self._reorder_below = math.ceil(settings.reorder * _TWO_24)
+        self._duplicate_below = math.ceil(settings.duplicate * _TWO_24)
 
     def queued_bytes(self, now: float) -> int:
         """Return how many bytes, with overhead, wait in front of the bottleneck or are being sent."""
@@ -103,7 +109,6 @@ class Link:
             return _DROPPED
         left = self._bottleneck.admit(now, size)
         if left is None:
-            counters.queue_dropped += 1
             return _DROPPED
         if lost:
             counters.lost += 1
@@ -114,11 +119,11 @@ class Link:
             self._latest = at
         elif not settings.allow_reordering:
             at = self._latest
-        if settings.reorder and (delay_bits >> 40) * _UNIT_24 < settings.reorder:
+        if delay_bits >> 40 < self._reorder_below:
             counters.held_back += 1
             at += settings.reorder_hold_ms / 1000.0
 
-        if settings.duplicate and ((delay_bits >> 16) & _LOW_24) * _UNIT_24 < settings.duplicate:
+        if (delay_bits >> 16) & _LOW_24 < self._duplicate_below:
             counters.duplicated += 1
             counters.delivered += 2
             counters.delivered_bytes += 2 * size

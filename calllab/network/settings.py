@@ -9,11 +9,23 @@ from typing import Any, Final, Literal, Self, get_args
 import msgspec
 
 from calllab.errors import InvalidSetting
+from calllab.network.trace import DeliveryTrace
 
-__all__ = ["JitterDistribution", "LinkSettings", "causes_of", "fault_members", "gilbert", "gilbert_elliott"]
+__all__ = [
+    "JitterDistribution",
+    "LinkSettings",
+    "QueueDiscipline",
+    "causes_of",
+    "fault_members",
+    "gilbert",
+    "gilbert_elliott",
+]
 
 JitterDistribution = Literal["normal", "uniform", "exponential", "pareto"]
 """The shapes of jitter; each has the same standard deviation, ``jitter_ms``."""
+
+QueueDiscipline = Literal["drop-tail", "codel"]
+"""What a queue does about its length: nothing until it is full, or what RFC 8289 says."""
 
 DEFAULT_QUEUE_S: Final = 0.3
 MIN_DEFAULT_QUEUE_BYTES: Final = 15_000
@@ -23,6 +35,7 @@ _RANGES: Final[Mapping[str, tuple[float, float]]] = {
     "loss_burst": (1.0, 1e6),
     "loss_good": (0.0, 1.0),
     "loss_bad": (0.0, 1.0),
+    "loss_block": (2, 1_000_000),
     "delay_ms": (0.0, 60_000.0),
     "jitter_ms": (0.0, 60_000.0),
     "jitter_correlation": (0.0, 0.999),
@@ -31,21 +44,34 @@ _RANGES: Final[Mapping[str, tuple[float, float]]] = {
     "duplicate": (0.0, 1.0),
     "rate_kbps": (0.1, 1e8),
     "queue_bytes": (0, 1e9),
+    "queue_packets": (1, 1e6),
+    "codel_target_ms": (0.01, 60_000.0),
+    "codel_interval_ms": (0.1, 60_000.0),
     "burst_bytes": (0, 1e9),
     "overhead_bytes": (0, 1000),
 }
-_OPTIONAL: Final = frozenset({"loss_burst", "rate_kbps", "queue_bytes"})
-_WHOLE: Final = frozenset({"queue_bytes", "burst_bytes", "overhead_bytes"})
+_OPTIONAL: Final = frozenset({"loss_burst", "loss_block", "rate_kbps", "queue_bytes", "queue_packets"})
+_WHOLE: Final = frozenset({"loss_block", "queue_bytes", "queue_packets", "burst_bytes", "overhead_bytes"})
 _FLAGS: Final = frozenset({"loss_before_queue", "allow_reordering", "blackout"})
 
-# The members that mean something only together.  The first of each group leads: a fault that names another
-# of the group names the leader too, and what it leaves out is at its default, not at the base's value.
-# So any overlap of valid faults is valid.
-_GROUPS: Final = (
-    ("loss", "loss_burst", "loss_good", "loss_bad"),
-    ("jitter_ms", "jitter_distribution", "jitter_correlation"),
-    ("reorder", "reorder_hold_ms"),
-    ("rate_kbps", "queue_bytes", "burst_bytes"),
+# The members that mean something only together, as (leaders, details).  A fault that names a detail names a
+# leader too, and what it leaves out of the group is at its default, not at the base's value.  So any overlap
+# of valid faults is valid.
+_GROUPS: Final[tuple[tuple[tuple[str, ...], tuple[str, ...]], ...]] = (
+    (("loss",), ("loss_burst", "loss_good", "loss_bad", "loss_block")),
+    (("jitter_ms",), ("jitter_distribution", "jitter_correlation")),
+    (("reorder",), ("reorder_hold_ms",)),
+    (
+        ("rate_kbps", "trace"),
+        (
+            "queue_bytes",
+            "queue_packets",
+            "queue_discipline",
+            "codel_target_ms",
+            "codel_interval_ms",
+            "burst_bytes",
+        ),
+    ),
 )
 
 
@@ -64,6 +90,9 @@ class LinkSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Share lost in the Good state (needs ``loss_burst``)."""
     loss_bad: float = 1.0
     """Share lost in the Bad state (needs ``loss_burst``); at 1, ``loss_burst`` is the mean run of losses."""
+    loss_block: int | None = None
+    """Lose exactly the rounded share of each block of so many datagrams, at random places in it; for short
+    experiments, where chance would blur a comparison."""
     loss_before_queue: bool = False
     """Lose datagrams before the queue, on the access, instead of after it, on the air, where they have
     already used capacity."""
@@ -84,9 +113,21 @@ class LinkSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Share of datagrams that are delivered twice."""
     rate_kbps: float | None = None
     """Capacity, in kbit/s, of payload and ``overhead_bytes``; None: infinite."""
+    trace: str | None = None
+    """Capacity over time instead, as the text of a delivery trace (:mod:`calllab.network.trace`; get it from
+    :func:`~calllab.network.read_trace`).  It begins with the first datagram that meets it, and loops."""
     queue_bytes: int | None = None
-    """Room in front of the bottleneck, in bytes with overhead; None: 300 ms at the rate, at least 15 000.
-    A datagram that does not fit is dropped (drop-tail); an empty queue takes any datagram."""
+    """Room in front of the bottleneck, in bytes with overhead; None: no limit of its own if ``queue_packets``
+    is given, else 300 ms at the (mean) rate, at least 15 000.  A datagram that does not fit is dropped; an
+    empty queue takes any datagram."""
+    queue_packets: int | None = None
+    """Room in datagrams, the one being sent included; None: as many as the bytes allow."""
+    queue_discipline: QueueDiscipline = "drop-tail"
+    """What drops datagrams besides the limits: nothing, or CoDel (RFC 8289)."""
+    codel_target_ms: float = 5.0
+    """The time in the queue that CoDel tolerates as a standing one."""
+    codel_interval_ms: float = 100.0
+    """How long CoDel watches before it drops; of the order of the largest usual round-trip time."""
     burst_bytes: int = 0
     """Depth of the token bucket; 0: each datagram takes its time on the wire."""
     overhead_bytes: int = 28
@@ -111,9 +152,38 @@ class LinkSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         if self.jitter_distribution not in get_args(JitterDistribution):
             known = ", ".join(get_args(JitterDistribution))
             raise InvalidSetting(f"jitter_distribution={self.jitter_distribution!r}: give one of {known}")
+        if self.queue_discipline not in get_args(QueueDiscipline):
+            known = ", ".join(get_args(QueueDiscipline))
+            raise InvalidSetting(f"queue_discipline={self.queue_discipline!r}: give one of {known}")
         self._check_loss()
+        if self.trace is not None:
+            self._check_trace()
+
+    def _check_trace(self) -> None:
+        if not isinstance(self.trace, str):
+            raise InvalidSetting(
+                f"trace is a {type(self.trace).__name__}: give the text of one, as read_trace() returns it"
+            )
+        try:
+            DeliveryTrace.parse(self.trace)
+        except InvalidSetting as exc:
+            raise InvalidSetting(f"trace: {exc}") from exc
+        if self.rate_kbps is not None:
+            raise InvalidSetting(f"rate_kbps={self.rate_kbps:g} with a trace: give one of the two")
+        if self.burst_bytes:
+            raise InvalidSetting(
+                f"burst_bytes={self.burst_bytes} with a trace: a token bucket needs rate_kbps instead"
+            )
 
     def _check_loss(self) -> None:
+        if self.loss_block is not None:
+            if self.loss_burst is not None:
+                raise InvalidSetting("loss_block with loss_burst: give one of the two")
+            if self.loss and not self.losses_per_block:
+                raise InvalidSetting(
+                    f"loss={self.loss:g} of loss_block={self.loss_block} datagrams rounds to none: "
+                    "give a larger block"
+                )
         if self.loss_burst is None:
             if (self.loss_good, self.loss_bad) != (0.0, 1.0):
                 raise InvalidSetting(
@@ -144,13 +214,25 @@ class LinkSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         return (self.loss - self.loss_good) / (self.loss_bad - self.loss_good)
 
     @property
+    def losses_per_block(self) -> int:
+        """How many datagrams of each ``loss_block`` are lost."""
+        return 0 if self.loss_block is None else round(self.loss_block * self.loss)
+
+    @property
+    def mean_rate_kbps(self) -> float | None:
+        """The capacity, that of a trace averaged over its loop; None: infinite."""
+        return self.rate_kbps if self.trace is None else DeliveryTrace.parse(self.trace).mean_kbps
+
+    @property
     def queue_limit_bytes(self) -> float:
         """The room of the queue, with the default worked out; infinite without a rate."""
-        if self.rate_kbps is None:
+        if (rate_kbps := self.mean_rate_kbps) is None:
             return math.inf
         if self.queue_bytes is not None:
             return self.queue_bytes
-        return max(MIN_DEFAULT_QUEUE_BYTES, self.rate_kbps * 125.0 * DEFAULT_QUEUE_S)
+        if self.queue_packets is not None:
+            return math.inf
+        return max(MIN_DEFAULT_QUEUE_BYTES, rate_kbps * 125.0 * DEFAULT_QUEUE_S)
 
     def replace(self, **changes: Any) -> Self:
         """Return these settings with ``changes``; raises InvalidSetting for unknown names and bad values."""
@@ -194,12 +276,13 @@ def fault_members(changes: Mapping[str, Any]) -> dict[str, Any]:
     check_names(changes)
     alone = LinkSettings(**changes)
     governed = dict(changes)
-    for leader, *details in _GROUPS:
+    for leaders, details in _GROUPS:
         named = [name for name in details if name in changes]
-        if named and leader not in changes:
-            raise InvalidSetting(f"a fault that names {named[0]} must name {leader} too")
-        if leader in changes:
-            governed.update({name: getattr(alone, name) for name in (leader, *details)})
+        led = any(name in changes for name in leaders)
+        if named and not led:
+            raise InvalidSetting(f"a fault that names {named[0]} must name {' or '.join(leaders)} too")
+        if led:
+            governed.update({name: getattr(alone, name) for name in (*leaders, *details)})
     return governed
 
 
@@ -240,6 +323,6 @@ def causes_of(changes: Mapping[str, Any]) -> tuple[str, ...]:
         causes.append("reordering")
     if changes.get("duplicate"):
         causes.append("duplication")
-    if changes.get("rate_kbps") is not None:
+    if changes.get("rate_kbps") is not None or changes.get("trace") is not None:
         causes.append("bandwidth-cap")
     return tuple(causes)

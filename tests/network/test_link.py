@@ -28,9 +28,18 @@ SETTINGS = st.builds(
     duplicate=SHARES,
     rate_kbps=st.none() | st.floats(1, 10_000),
     queue_bytes=st.none() | st.integers(0, 20_000),
+    queue_packets=st.none() | st.integers(1, 50),
+    queue_discipline=st.sampled_from(["drop-tail", "codel"]),
     burst_bytes=st.integers(0, 5_000),
     blackout=st.booleans(),
 ) | st.builds(gilbert_elliott, st.floats(0.001, 1), st.floats(0.001, 1))
+SETTINGS |= st.builds(
+    LinkSettings,
+    loss=st.floats(0.3, 1),
+    loss_block=st.integers(2, 30),
+    trace=st.sampled_from(["1 5*2 30", "40", "0*3 0 2"]),
+    queue_discipline=st.sampled_from(["drop-tail", "codel"]),
+)
 
 ORDERLY = SETTINGS.map(lambda settings: settings.replace(allow_reordering=False, reorder=0.0))
 
@@ -186,11 +195,18 @@ def delays(settings: LinkSettings, count: int = 40_000) -> list[float]:
     return [times[0] - at for at, times in offer_all(Link(settings, seed=4), count, spacing_s=10.0)]
 
 
+@pytest.mark.parametrize("delay_ms", [0.1, 37.5, 600])
+def test_a_constant_delay_is_met(delay_ms: float) -> None:
+    """Each datagram takes the delay, within a tenth of a millisecond."""
+    seen = delays(LinkSettings(delay_ms=delay_ms), 1000)
+    assert max(seen) - 1e-4 < delay_ms / 1000 < min(seen) + 1e-4
+
+
 @pytest.mark.parametrize("distribution", ["normal", "uniform", "exponential", "pareto"])
 def test_jitter_has_its_mean_and_deviation(distribution: Any) -> None:
     """Whatever the shape, the mean stays the delay and the deviation is the jitter."""
     seen = delays(LinkSettings(delay_ms=100, jitter_ms=10, jitter_distribution=distribution))
-    assert statistics.fmean(seen) == pytest.approx(0.100, abs=0.0005)
+    assert statistics.fmean(seen) == pytest.approx(0.100, abs=0.0001)
     assert statistics.pstdev(seen) == pytest.approx(0.010, rel=0.06 if distribution == "pareto" else 0.02)
     skew = stats.skew(seen)
     assert (skew > 1) == (distribution in ("exponential", "pareto"))

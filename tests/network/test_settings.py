@@ -8,6 +8,7 @@ import pytest
 
 from calllab.errors import InvalidSetting, LabError
 from calllab.network import LinkSettings, causes_of, gilbert, gilbert_elliott
+from calllab.network.settings import fault_members
 
 
 @pytest.mark.parametrize(
@@ -24,6 +25,12 @@ from calllab.network import LinkSettings, causes_of, gilbert, gilbert_elliott
         ("jitter_correlation", 1.0),
         ("rate_kbps", 0),
         ("queue_bytes", 1000.5),
+        ("queue_packets", 0),
+        ("loss_block", 1),
+        ("loss_block", 10.0),
+        ("codel_target_ms", 0),
+        ("codel_interval_ms", None),
+        ("queue_discipline", "red"),
         ("blackout", 1),
         ("jitter_distribution", "gaussian"),
     ],
@@ -55,6 +62,8 @@ def test_errors_are_of_the_laboratory_and_value_errors() -> None:
         ({"loss": 0.5, "loss_burst": 9, "loss_bad": 0.4}, r"below loss_bad=0\.4"),
         ({"loss": 1.0, "loss_burst": 3}, "below loss_bad=1"),
         ({"loss_bad": 0.5, "loss": 0.1}, "give loss_burst too"),
+        ({"loss": 0.1, "loss_burst": 3, "loss_block": 20}, "loss_block with loss_burst"),
+        ({"loss": 0.01, "loss_block": 20}, r"loss=0\.01 of loss_block=20 datagrams rounds to none"),
     ],
 )
 def test_impossible_bursts_are_refused(changes: dict[str, Any], sentence: str) -> None:
@@ -113,3 +122,32 @@ def test_causes_are_in_the_words_of_a_diagnosis() -> None:
         "duplication",
     )
     assert causes_of({"queue_bytes": 5000, "loss": 0.0}) == ()
+
+
+@pytest.mark.parametrize(
+    ("changes", "limit"),
+    [
+        ({}, math.inf),
+        ({"rate_kbps": 8000}, 300_000),
+        ({"rate_kbps": 8}, 15_000),
+        ({"rate_kbps": 8000, "queue_packets": 50}, math.inf),
+        ({"rate_kbps": 8000, "queue_packets": 50, "queue_bytes": 9000}, 9000),
+    ],
+)
+def test_a_queue_has_a_limit_of_bytes_unless_its_packets_are_counted(
+    changes: dict[str, Any], limit: float
+) -> None:
+    """The default is a time at the rate, and gives way to either limit that is named."""
+    assert LinkSettings(**changes).queue_limit_bytes == pytest.approx(limit)
+
+
+def test_a_fault_of_a_rate_takes_the_place_of_a_trace() -> None:
+    """Rate and trace are governed together, so that faults of both kinds may overlap."""
+    members = fault_members({"rate_kbps": 300, "queue_discipline": "codel"})
+    base = LinkSettings(trace="5", queue_packets=7)
+    over = base.replace(**members)
+    assert (over.rate_kbps, over.trace, over.queue_packets) == (300, None, None)
+    back = over.replace(**fault_members({"trace": "8"}))
+    assert (back.rate_kbps, back.trace, back.queue_discipline) == (None, "8", "drop-tail")
+    with pytest.raises(InvalidSetting, match="names queue_packets must name rate_kbps or trace too"):
+        fault_members({"queue_packets": 7})

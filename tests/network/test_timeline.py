@@ -86,7 +86,7 @@ def test_a_fault_governs_what_belongs_together() -> None:
         (0.0, 1.0, {"los": 0.1}, "no such link setting: los"),
         (0.0, 1.0, {"loss": 1.1}, "loss=1.1"),
         (0.0, 1.0, {"loss_burst": 3.0}, "names loss_burst must name loss too"),
-        (0.0, 1.0, {"queue_bytes": 9000}, "must name rate_kbps too"),
+        (0.0, 1.0, {"queue_bytes": 9000}, "must name rate_kbps or trace too"),
         (-1.0, 1.0, {"loss": 0.1}, "at_s=-1.0"),
         (float("nan"), 1.0, {"loss": 0.1}, "at_s=nan"),
         (0.0, 0.0, {"loss": 0.1}, "for_s=0.0"),
