@@ -11,12 +11,22 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from calllab.lab import Lab, Recording
+    from calllab.lab.scenario import load_scenario, run
 
-__all__ = ["Lab", "Recording", "__version__"]
+# Of the layers above report, which asks for the version here, nothing is imported, even for type checkers.
+
+__all__ = ["Lab", "Recording", "Trial", "__version__", "load_scenario", "run", "try_scenario"]
 
 __version__ = "0.1.0"
 
-_HOMES = {"Lab": "calllab.lab", "Recording": "calllab.lab"}
+_HOMES = {
+    "Lab": "calllab.lab",
+    "Recording": "calllab.lab",
+    "Trial": "calllab.trial",
+    "load_scenario": "calllab.lab.scenario",
+    "run": "calllab.lab.scenario",
+    "try_scenario": "calllab.trial",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from datetime import datetime
 from functools import wraps
 from pathlib import Path
-from typing import NoReturn, ParamSpec
+from typing import Literal, NoReturn, ParamSpec
 
 import click
 
@@ -69,6 +69,127 @@ def demo(out: Path | None, seed: int) -> None:
 
 
 @main.command()
+@click.argument("scenario", required=False)
+@click.option("--list", "listing", is_flag=True, help="List the scenarios that come with calllab.")
+@click.option("--all", "everything", is_flag=True, help="Run all the scenarios that come with calllab.")
+@click.option("--jobs", type=click.IntRange(min=1), default=2, show_default=True, help="With --all.")
+@click.option("--schema", is_flag=True, help="Print the JSON Schema of scenario files.")
+@click.option("--time", type=click.Choice(["virtual", "real"]), default="virtual", show_default=True)
+@click.option(
+    "--network",
+    type=click.Choice(["virtual", "sockets"]),
+    help="[default: virtual in virtual time, else sockets if the scenario can run there]",
+)
+@click.option("--seed", type=click.IntRange(min=0), help="Another seed than the scenario's.")
+@click.option("--set", "changes", multiple=True, metavar="PATH=VALUE", help="As in faults[0].loss=0.2.")
+@click.option("--out", type=PATH, help="Folder of the recording [default: runs/<scenario>-<time>].")
+@click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON.")
+@_sentence_on_failure
+def run(
+    scenario: str | None,
+    listing: bool,
+    everything: bool,
+    jobs: int,
+    schema: bool,
+    time: Literal["virtual", "real"],
+    network: Literal["virtual", "sockets"] | None,
+    seed: int | None,
+    changes: tuple[str, ...],
+    out: Path | None,
+    as_json: bool,
+) -> None:
+    """Run SCENARIO, a file or a name of --list, and say whether all that it expects holds.
+
+    Exit code 0 only if it does. In virtual time the same scenario and seed have the same digest.
+    """
+    from calllab.terminal_run import print_scenarios, run_all, run_command, schema_text
+
+    if listing:
+        print_scenarios()
+    elif schema:
+        click.echo(schema_text())
+    elif everything:
+        sys.exit(0 if run_all(time=time, jobs=jobs, out=out) else EXIT_FAILED)
+    elif scenario is None:
+        raise click.UsageError("name a scenario, or use --list or --all")
+    else:
+        out = out or Path("runs") / f"{Path(scenario).stem}-{datetime.now():%Y%m%d-%H%M%S}"
+        holds = run_command(
+            scenario, time=time, network=network, seed=seed, changes=changes, out=out, as_json=as_json
+        )
+        sys.exit(0 if holds else EXIT_FAILED)
+
+
+@main.command()
+@click.option("--alice", default="adds=1", show_default=True, metavar="WISHES", help="adds=2,restarts=1")
+@click.option(
+    "--bob", default="adds=1", show_default=True, metavar="WISHES", help="Those of the polite peer."
+)
+@click.option("--established", default=0, show_default=True, help="M-lines that are negotiated before.")
+@click.option("--candidates", default=1, show_default=True, help="Candidates of each ICE generation.")
+@click.option("--mutant", metavar="NAME", help="Negotiation with one thing wrong, a name of --list.")
+@click.option("--list", "listing", is_flag=True, help="List the mutants.")
+@click.option("--all", "everything", is_flag=True, help="With --mutant: go on after the first break.")
+@click.option(
+    "--max-states", type=click.IntRange(min=1), default=5_000_000, show_default=True, help="Give up beyond."
+)
+@click.option("--replay", "trace", type=EXISTING, help="Replay a trace of --out on real peer connections.")
+@click.option("--out", type=PATH, help="Folder for the traces and their ladders [default: none is written].")
+@click.option("--json", "as_json", is_flag=True, help="Print what was found as JSON.")
+@_sentence_on_failure
+def explore(
+    alice: str,
+    bob: str,
+    established: int,
+    candidates: int,
+    mutant: str | None,
+    listing: bool,
+    everything: bool,
+    max_states: int,
+    trace: Path | None,
+    out: Path | None,
+    as_json: bool,
+) -> None:
+    """Try every order of events in which two peers negotiate, and show the shortest that breaks something.
+
+    The peers are calllab's own, without network and media. Each adds transceivers (adds=2) and restarts ICE
+    (restarts=1) whenever it likes; every message, candidate, operation and event may come before or after
+    any other. Two additions on each side are a quarter of a million states and take half a minute.
+
+    \b
+      calllab explore --alice adds=2 --bob adds=2
+      calllab explore --alice restarts=1 --bob restarts=1 --established 1
+      calllab explore --mutant both-polite --out broken
+      calllab explore --replay broken/error-1.json
+      calllab explore --replay broken/error-1.json --mutant none
+
+    Exit code 0 only if all was explored and nothing is broken: both peers end in agreement, no error comes
+    to the surface, and nothing goes on for ever. With --replay, only if what comes of the trace on real peer
+    connections is what it says, or, with another --mutant than its own, an agreement.
+    """  # noqa: D301 -- the marker of click is a backspace character
+    from calllab.lab.explorer import Wishes
+    from calllab.terminal_explore import explore_command, print_mutants, replay_command
+
+    if listing:
+        print_mutants()
+        return
+    if trace is not None:
+        sys.exit(0 if replay_command(trace, mutant) else EXIT_FAILED)
+    holds = explore_command(
+        Wishes.parse(alice),
+        Wishes.parse(bob),
+        mutant=mutant or "none",
+        established=established,
+        candidates=candidates,
+        max_states=max_states,
+        until_broken=mutant is not None and not everything,
+        out=out,
+        as_json=as_json,
+    )
+    sys.exit(0 if holds else EXIT_FAILED)
+
+
+@main.command()
 @click.argument("path", type=EXISTING)
 @click.option("--json", "as_json", is_flag=True, help="Print the diagnosis as JSON.")
 @_sentence_on_failure
@@ -110,6 +231,47 @@ def serve(arguments: tuple[str, ...]) -> None:
 def lab(folder: Path) -> None:
     """Open JupyterLab on the notebooks in FOLDER."""
     _become("jupyterlab", str(folder))
+
+
+@main.command()
+@click.option("--relay", required=True, metavar="URL", help="The service, as http://127.0.0.1:8080.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Where to listen for clients.")
+@click.option("--port", default=0, help="The port for clients [default: a free one].")
+@click.option(
+    "--fault", "faults", multiple=True, metavar="FAULT", help="What to break, see below; may be repeated."
+)
+@click.option("--allow", multiple=True, metavar="NETWORK", help="Where else media may go, as 10.0.0.0/8.")
+@click.option("--no-media", is_flag=True, help="Break signaling alone, and leave the media's path as it is.")
+@click.option("--seed", default=0, show_default=True, help="All random choices follow from it.")
+@_sentence_on_failure
+def proxy(
+    relay: str,
+    host: str,
+    port: int,
+    faults: tuple[str, ...],
+    allow: tuple[str, ...],
+    no_media: bool,
+    seed: int,
+) -> None:
+    """Stand between any client and the service, and break signaling and media on purpose.
+
+    A fault is a direction and settings: "alice->bob loss=0.1 at_s=5 for_s=10" for media, and for signaling
+    the same with a kind: "alice->bob kind=drop types=call-offer count=1", "kind=disconnect peer=alice".
+    """
+    from calllab.lab.proxy_command import run_proxy
+
+    asyncio.run(
+        run_proxy(
+            relay,
+            host=host,
+            port=port,
+            faults=faults,
+            allowed=allow,
+            media=not no_media,
+            seed=seed,
+            say=click.echo,
+        )
+    )
 
 
 def _become(module: str, *arguments: str) -> NoReturn:

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from calllab.lab.peer import LabPeer
     from calllab.lab.recorder import Recorder
     from calllab.lab.recording import Recording
+    from calllab.lab.virtual_world import VirtualWorld
+    from calllab.lab.world import SocketsWorld
 
 __all__ = [
     "GlareOutcome",
@@ -24,6 +26,8 @@ __all__ = [
     "NatPath",
     "Recorder",
     "Recording",
+    "SocketsWorld",
+    "VirtualWorld",
     "nat_matrix",
 ]
 
@@ -38,6 +42,8 @@ _HOMES = {
     "NatPath": "nat_paths",
     "Recorder": "recorder",
     "Recording": "recording",
+    "SocketsWorld": "world",
+    "VirtualWorld": "virtual_world",
     "nat_matrix": "nat_paths",
 }
 

@@ -13,14 +13,24 @@ from typing import Any, Literal, Self, TypeAlias
 
 from calllab.errors import CallFailed, ExpectationFailed, LabError
 from calllab.lab.glare import GlareOutcome, GlareWatch
+from calllab.lab.kinds import NetworkKind
 from calllab.lab.lab_call import LabCall
 from calllab.lab.peer import LabPeer, PeerMedia
 from calllab.lab.recorder import Recorder
 from calllab.lab.recording import Recording
 from calllab.lab.service import ServiceProcess
-from calllab.lab.truth import fault_truths, playout_members
-from calllab.network import Fault, NetworkEvent
+from calllab.lab.truth import fault_truths, playout_members, signaling_truths
+from calllab.lab.world import SocketsWorld, World, make_world
+from calllab.network import Fault, LinkSettings, NetworkEvent
 from calllab.rtc import MediaStream
+from calllab.signaling import (
+    Channel,
+    FaultKind,
+    PlannedFault,
+    SignalingEvent,
+    SignalingFault,
+    SignalingFaults,
+)
 
 __all__ = ["Lab", "LabFault"]
 
@@ -49,18 +59,29 @@ class LabFault:
 
 
 class Lab:
-    """A laboratory for calls on the real clock.
+    """A laboratory for calls, on the clock of the running event loop.
 
     Use it as ``async with calllab.Lab(seed=1) as lab:``, or cell by cell: ``lab = await Lab(seed=1).open()``
-    and ``await lab.close()``.  It starts the calllab service as a child process on loopback, and records what
-    its peers do and measure.
+    and ``await lab.close()``.  It records what its peers do and measure.
 
     :param seed: every random choice of the peers, their media and their networks follows from it.
     :param out: the folder of the recording; None: it is kept in memory only.
     :param sample_every_s: how often getStats of each peer is recorded.
+    :param network: ``sockets``: the calllab service as a child process, and real UDP on loopback;
+        ``virtual``: a network inside this process, with hosts, NATs and a TURN server of its own; or a world
+        that was made before.
+    :param settings: what else ``meta.json`` should say about the run.
     """
 
-    def __init__(self, *, seed: int = 0, out: Path | str | None = None, sample_every_s: float = 1.0) -> None:
+    def __init__(
+        self,
+        *,
+        seed: int = 0,
+        out: Path | str | None = None,
+        sample_every_s: float = 1.0,
+        network: NetworkKind | World = "sockets",
+        settings: Mapping[str, Any] | None = None,
+    ) -> None:
         if not sample_every_s > 0:
             raise LabError(
                 f"sample_every_s is {sample_every_s}: give the seconds between two samples, above 0"
@@ -68,33 +89,36 @@ class Lab:
         self.seed = seed
         self.peers: dict[str, LabPeer] = {}
         self.call: LabCall | None = None
-        self.service = ServiceProcess()
+        self.world = make_world(network, seed) if isinstance(network, str) else network
         self.epoch = 0.0
         self._out = None if out is None else Path(out)
         self._sample_every_s = sample_every_s
+        self._settings = {"seed": seed, "time": "real", "network": self.world.network, **(settings or {})}
         self._recorder: Recorder | None = None
         self._recording: Recording | None = None
         self._stack = AsyncExitStack()
+        self._signaling_faults: SignalingFaults | None = None
         self._sample_listeners: list[SampleListener] = []
         self._event_listeners: list[EventListener] = []
 
     # Life
 
     async def open(self) -> Self:
-        """Start the service and the recording.
+        """Bring up what the laboratory stands on, and start the recording.
 
-        Raises :exc:`~calllab.errors.ServiceStartError` with what the service printed.
+        Raises :exc:`~calllab.errors.ServiceStartError` with what the service printed if it does not start.
         """
         if self._recorder is not None:
             raise LabError("this laboratory was opened before: make a new one")
         loop = asyncio.get_running_loop()
-        self.epoch = loop.time()
         stack = self._stack
         try:
-            self._recorder = stack.enter_context(
-                Recorder(self._out, settings={"seed": self.seed, "time": "real", "network": "sockets"})
-            )
-            await stack.enter_async_context(self.service)
+            self._recorder = stack.enter_context(Recorder(self._out, settings=self._settings))
+            await stack.enter_async_context(self.world)
+            self.epoch = loop.time()
+            self._signaling_faults = SignalingFaults(seed=self.seed, epoch=self.epoch)
+            self._signaling_faults.on_event(self._record_signaling_fault)
+            stack.callback(self._signaling_faults.close)
             sampler = loop.create_task(self._sample())
             stack.push_async_callback(_cancel, sampler)
         except BaseException:
@@ -103,7 +127,9 @@ class Lab:
         return self
 
     async def close(self) -> None:
-        """Hang up, close all peers, stop the service, finish the recording; closing twice does nothing."""
+        """Hang up, close all peers, end what it stands on, finish the recording; closing twice does
+        nothing.
+        """
         if self._recorder is not None and self._recording is None:
             await self._stack.aclose()
             self._recording = self._recorder.recording()
@@ -115,6 +141,13 @@ class Lab:
     async def __aexit__(self, *exc_info: object) -> None:
         """Close the laboratory."""
         await self.close()
+
+    @property
+    def service(self) -> ServiceProcess:
+        """The service process, in a laboratory on real sockets; raises LabError on a virtual network."""
+        if not isinstance(self.world, SocketsWorld):
+            raise LabError("this laboratory is on a virtual network: there is no service process")
+        return self.world.service
 
     @property
     def now_s(self) -> float:
@@ -147,21 +180,25 @@ class Lab:
         fps: float = 15.0,
         stream: Callable[[], MediaStream] | None = None,
         turn_api: Any = None,
+        link: LinkSettings | None = None,
+        middlebox: Callable[[Channel], Channel] | None = None,
     ) -> LabPeer:
-        """Add a user: registered, logged in, reachable, and accepting calls.
+        """Add a user who is reachable and accepts calls.
 
         What it sends is generated: speech and a moving test picture of the given size and rate.
 
         :param stream: makes what it sends instead in each call: from a file or device by
             :class:`calllab.media.MediaPlayer`, or from tracks of your own; stopped when the call ends.
-        :param turn_api: where this peer gets TURN credentials from; None: the service.
+        :param turn_api: where this peer gets TURN credentials from; None: what the laboratory offers.
+        :param link: what this peer's link does to all it sends as long as no fault is on.
+        :param middlebox: wraps the peer's signaling channel, see :class:`calllab.lab.middlebox.SdpMiddlebox`.
         """
         recorder = self._open_recorder
         if name in self.peers:
             raise LabError(f"there is a peer {name!r} already: choose another name")
         media = PeerMedia(audio=audio, video=video, width=width, height=height, fps=fps)
         peer = await self._stack.enter_async_context(
-            LabPeer(self, name, media, stream=stream, turn_api=turn_api)
+            LabPeer(self, name, media, stream=stream, turn_api=turn_api, link=link, middlebox=middlebox)
         )
         recorder.add_peer(
             name, {"audio": audio, "video": video, "width": width, "height": height, "fps": fps}
@@ -202,7 +239,7 @@ class Lab:
         call = call or self._connected_call()
         watch, gaps = GlareWatch(), _GapMeter(self, call)
         unsubscribe = self.on_event(watch)
-        self._record_truth(
+        self.record_truth(
             "planned", {"cause": "glare", "direction": "signaling", "at_s": self.now_s, "for_s": 0.0}
         )
         try:
@@ -259,6 +296,35 @@ class Lab:
         parts = [(peer, peer.interface.fault(at_s=at_s, for_s=for_s, **settings)) for peer in senders]
         return LabFault(direction, parts)
 
+    def signaling_fault(
+        self,
+        kind: FaultKind,
+        direction: str = "*->*",
+        *,
+        at_s: float | None = None,
+        for_s: float | None = None,
+        **settings: Any,
+    ) -> PlannedFault:
+        """Let something happen to signaling, as in ``lab.signaling_fault("drop", "alice->bob", count=1)``.
+
+        :param at_s: when it begins, in seconds of the recording; None: now.
+        :param for_s: how long it lasts; None: until ``lab.signaling_faults.cancel(...)`` of what is returned.
+        :param settings: see :class:`calllab.signaling.SignalingFault`: ``types=("call-offer",)``,
+            ``delay_ms=500``, ``probability=0.5``...; ``disconnect`` takes ``peer="alice"`` and no direction.
+        """
+        begins_s = self.now_s if at_s is None else at_s
+        fault = SignalingFault(kind=kind, direction=direction, at_s=begins_s, for_s=for_s, **settings)
+        for name in fault.users:
+            self._peer(name)
+        return self.signaling_faults.plan(fault)
+
+    @property
+    def signaling_faults(self) -> SignalingFaults:
+        """What is planned to happen to signaling messages; plan more with its ``plan``."""
+        if self._signaling_faults is None:
+            raise LabError("the laboratory is not open: use `async with Lab() as lab`, or `await lab.open()`")
+        return self._signaling_faults
+
     def change_network(self, name: str) -> None:
         """Move a peer to another network: its present sockets are dead for good, new ones work.
 
@@ -294,6 +360,10 @@ class Lab:
         for listener in list(self._event_listeners):
             listener(t_s, peer, event, members)
 
+    def note(self, name: str, value: Any) -> None:
+        """Write something else that is worth knowing into the recording's ``meta.json``."""
+        self._open_recorder.note(name, value)
+
     async def _sample(self) -> None:
         loop = asyncio.get_running_loop()
         due = self.epoch
@@ -324,9 +394,14 @@ class Lab:
         others = [name for name in self.peers if name != peer.name]
         direction = f"{peer.name}->{others[0]}" if len(others) == 1 else f"{peer.name}->*"
         for kind, fault in fault_truths(event, direction):
-            self._record_truth(kind, fault)
+            self.record_truth(kind, fault)
 
-    def _record_truth(self, kind: str, fault: Mapping[str, Any]) -> None:
+    def _record_signaling_fault(self, event: SignalingEvent) -> None:
+        for kind, fault in signaling_truths(event):
+            self.record_truth(kind, fault)
+
+    def record_truth(self, kind: Literal["planned", "realised"], fault: Mapping[str, Any]) -> None:
+        """Write down what was done on purpose; diagnosis never reads it."""
         self._open_recorder.truth(self.now_s, kind, fault)
 
     # Lookups

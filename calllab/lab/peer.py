@@ -8,14 +8,15 @@ import random
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from calllab.call import Call, Phone
 from calllab.errors import LabError
 from calllab.media import MediaSink, PlayoutSummary, SpeechTrack, TestPatternTrack
-from calllab.network import NetworkInterface
-from calllab.rtc import MediaStream, MediaStreamTrack
-from calllab.signaling import FaultyChannel, RelayChannel, ServiceSession, TurnApi
+from calllab.network import LinkSettings
+from calllab.rtc import MediaStream, MediaStreamTrack, RTCDataChannel, RTCRtpSender
+from calllab.signaling import Channel, FaultyChannel
 
 if TYPE_CHECKING:
     from calllab.lab.lab import Lab
@@ -24,9 +25,6 @@ if TYPE_CHECKING:
 __all__ = ["LabPeer", "PeerMedia"]
 
 logger = logging.getLogger(__name__)
-
-# Accounts live in a database that is thrown away with the laboratory, on loopback.
-_PASSWORD = "a password of the laboratory"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +39,7 @@ class PeerMedia:
 
 
 class LabPeer:
-    """A user who is registered, logged in and reachable; incoming calls are accepted.
+    """A user who has an account and is reachable; incoming calls are accepted.
 
     ``interface`` is the peer's network: what leaves it passes one impaired link (see
     :class:`calllab.network.NetworkInterface`).  ``channel`` is its signaling, where messages can be held,
@@ -56,6 +54,8 @@ class LabPeer:
         *,
         stream: Callable[[], MediaStream] | None = None,
         turn_api: Any = None,
+        link: LinkSettings | None = None,
+        middlebox: Callable[[Channel], Channel] | None = None,
     ) -> None:
         self.name = name
         self.media = media
@@ -63,31 +63,36 @@ class LabPeer:
         self._lab = lab
         self._stream = stream
         self._turn_api = turn_api
+        self._link = link
+        self._middlebox = middlebox
         self._seed = random.Random(f"{lab.seed}/{name}")
         self._stack = AsyncExitStack()
         self._extra_tracks: list[MediaStreamTrack] = []
         self._starting: set[asyncio.Task[None]] = set()
+        self._muted: dict[str, list[tuple[RTCRtpSender, MediaStreamTrack]]] = {}
         self._frame_listeners: list[Callable[[str, float], None]] = []
         self._pattern_count = 0
 
     async def __aenter__(self) -> Self:
-        """Register, log in, open signaling, pick up the phone."""
+        """Become reachable: an account, signaling, a network interface, a phone that is picked up."""
         name, lab, stack = self.name, self._lab, self._stack
         try:
-            session = await stack.enter_async_context(ServiceSession(lab.service.http_url))
-            await session.register(name, _PASSWORD)
-            await session.login(name, _PASSWORD)
-            channel = await RelayChannel.open(session, entropy=self._entropy("signaling"))
-            self.channel = FaultyChannel(channel, entropy=self._entropy("signaling faults"))
+            access = await lab.world.join(name, self._entropy, stack)
+            channel = access.channel if self._middlebox is None else self._middlebox(access.channel)
+            self.channel = FaultyChannel(
+                channel, entropy=self._entropy("signaling faults"), faults=lab.signaling_faults
+            )
             await stack.enter_async_context(self.channel)
-            self.interface = NetworkInterface(seed=self._seed.getrandbits(64), name=name, epoch=lab.epoch)
+            self.interface = lab.world.interface(
+                name, self._link, seed=self._seed.getrandbits(64), epoch=lab.epoch
+            )
             stack.callback(self.interface.close)
             stack.push_async_callback(self._stop_media)
             self.phone = await stack.enter_async_context(
                 Phone(
                     self.channel,
                     local_stream=self._stream or self._make_stream,
-                    turn_api=self._turn_api or TurnApi(session),
+                    turn_api=self._turn_api or access.turn_api,
                     interface=self.interface,
                     entropy=self._entropy("phone"),
                     on_track=self._on_track,
@@ -120,13 +125,66 @@ class LabPeer:
 
     def add_video(self) -> MediaStreamTrack:
         """Add another moving test picture to the current call; negotiation follows by itself."""
-        call = self.current
-        if call is None or call.state == "ended" or call.local_stream is None:
-            raise LabError(f"{self.name} is in no call: await {self.name}.call(...) first")
-        track = self._pattern()
+        return self._add(self._pattern())
+
+    def add_audio(self) -> MediaStreamTrack:
+        """Add another voice to the current call; negotiation follows by itself."""
+        return self._add(SpeechTrack(seed=self._seed.getrandbits(32)))
+
+    def remove_video(self) -> None:
+        """Take the picture that came last out of the current call; negotiation follows by itself."""
+        pc = self._call_now().pc
+        sending = [sender for sender in pc.getSenders() if sender.track and sender.track.kind == "video"]
+        if not sending:
+            raise LabError(f"{self.name} sends no picture: {self.name}.add_video() first")
+        track = sending[-1].track
+        pc.removeTrack(sending[-1])
+        assert track is not None
+        track.stop()
+
+    async def mute(self, kind: Literal["audio", "video"]) -> None:
+        """Take away the sources of a kind, so that nothing of it is sent; nothing is negotiated."""
+        muted = self._muted.setdefault(kind, [])
+        for sender in self._call_now().pc.getSenders():
+            if (track := sender.track) is not None and track.kind == kind:
+                await sender.replaceTrack(None)
+                muted.append((sender, track))
+
+    async def unmute(self, kind: Literal["audio", "video"]) -> None:
+        """Bring back the sources that :meth:`mute` took away."""
+        for sender, track in self._muted.pop(kind, []):
+            await sender.replaceTrack(track)
+
+    def restart_ice(self) -> None:
+        """Ask for new ICE credentials and candidates in the current call; negotiation follows by itself."""
+        manager = self._call_now().manager
+        if manager is None:
+            raise LabError(f"{self.name} has no peer connection yet: wait until the call is accepted")
+        manager.restart_ice()
+
+    async def open_data_channel(self, label: str) -> RTCDataChannel:
+        """Open a data channel in the current call, and return it when it is open."""
+        data = self._call_now().pc.createDataChannel(label)
+        opened = asyncio.Event()
+        for state in ("open", "close"):
+            data.on(state, partial(self._on_event, "datachannel", {"label": label, "state": state}))
+            data.on(state, opened.set)
+        if data.readyState == "connecting":
+            await opened.wait()
+        return data
+
+    def _add(self, track: MediaStreamTrack) -> MediaStreamTrack:
+        call = self._call_now()
+        assert call.local_stream is not None
         self._extra_tracks.append(track)
         call.pc.addTrack(track, call.local_stream)
         return track
+
+    def _call_now(self) -> Call:
+        call = self.current
+        if call is None or call.state == "ended" or call.local_stream is None:
+            raise LabError(f"{self.name} is in no call: await {self.name}.call(...) first")
+        return call
 
     def on_audio_frame(self, listener: Callable[[str, float], None]) -> Callable[[], None]:
         """Call ``listener`` with track id and loop time of each decoded audio frame; returns how to stop."""
@@ -147,7 +205,7 @@ class LabPeer:
             tracks.append(SpeechTrack(seed=self._seed.getrandbits(32)))
         if self.media.video:
             tracks.append(self._pattern())
-        return MediaStream(tracks)
+        return MediaStream(tracks, id=f"{self._seed.getrandbits(128):032x}")
 
     def _pattern(self) -> TestPatternTrack:
         self._pattern_count += 1
@@ -179,7 +237,8 @@ class LabPeer:
         return heard
 
     async def _stop_media(self) -> None:
-        for track in self._extra_tracks:
+        muted = [track for pairs in self._muted.values() for _, track in pairs]
+        for track in (*self._extra_tracks, *muted):
             track.stop()
         await asyncio.gather(*(sink.stop() for sink in self.sinks.values()))
 
@@ -187,6 +246,7 @@ class LabPeer:
         """Stop what belonged to the call that has ended."""
         await self._stop_media()
         self._extra_tracks.clear()
+        self._muted.clear()
         self.sinks.clear()
 
     # Observation

@@ -77,6 +77,12 @@ class Recorder:
         if self._files:
             self._write_meta()
 
+    def note(self, name: str, value: Any) -> None:
+        """Write something else that is worth knowing into ``meta.json``."""
+        self._meta[name] = normalised(value)
+        if self._files:
+            self._write_meta()
+
     def event(self, t_s: float, peer: str, event: str, members: Mapping[str, Any]) -> None:
         """Record that something happened."""
         self._append("events.jsonl", {"t_s": t_s, "peer": peer, "event": event, **members})

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Literal
 
 from calllab.call import Call
 from calllab.media import PlayoutSummary
 from calllab.network import NetworkEvent
+from calllab.signaling import SignalingEvent
 
-__all__ = ["fault_truths", "playout_members"]
+__all__ = ["fault_truths", "playout_members", "signaling_truths"]
 
 
-def fault_truths(event: NetworkEvent, direction: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def fault_truths(
+    event: NetworkEvent, direction: str
+) -> Iterator[tuple[Literal["planned", "realised"], Mapping[str, Any]]]:
     """Yield (``planned`` or ``realised``, fault) for what happened to a network interface."""
     if event.event == "network-changed":
         yield (
@@ -46,6 +49,27 @@ def fault_truths(event: NetworkEvent, direction: str) -> Iterator[tuple[str, Map
                 truth["offered"], truth["delivered"] = counted.offered, counted.delivered
                 truth["lossShare"] = counted.loss_share
             yield "realised", truth
+
+
+def signaling_truths(
+    event: SignalingEvent,
+) -> Iterator[tuple[Literal["planned", "realised"], Mapping[str, Any]]]:
+    """Yield (``planned`` or ``realised``, fault) for what happened to signaling."""
+    if event.event not in ("planned", "ended"):
+        return
+    fault = event.planned.fault
+    truth: dict[str, Any] = {
+        "id": event.planned.id,
+        "cause": fault.cause,
+        "direction": "signaling",
+        "at_s": event.planned.at_s,
+        "for_s": fault.for_s,
+        "settings": fault.settings(),
+    }
+    if event.event == "planned":
+        yield "planned", truth
+    else:
+        yield "realised", truth | {"for_s": event.at_s - event.planned.at_s, "count": event.count}
 
 
 def playout_members(call: Call, track_id: str, played: PlayoutSummary) -> dict[str, Any]:

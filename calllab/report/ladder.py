@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from textwrap import wrap
 from typing import Final
 
 from matplotlib.axes import Axes
@@ -20,7 +21,7 @@ from calllab.report.figure import ReportFigure, plain
 from calllab.report.ladder_model import Arrow, Ladder, Mark, ladder_of
 from calllab.report.palette import ANSWER, FAINT, GLARE, INK, MUTED, OFFER, PAPER, STATES
 
-__all__ = ["plot_ladder"]
+__all__ = ["draw_ladder", "plot_ladder"]
 
 # Where nothing happens for longer, the diagram is cut.
 CUT_S: Final = 0.6
@@ -37,6 +38,10 @@ HEAD: Final = 0.75
 FOOT: Final = 0.35
 _TIME_AT: Final = 0.13
 _MARK_AT: Final = 0.72
+_CAPTION_ROW: Final = 0.22
+# In characters.
+_CAPTION_WIDTH: Final = 100
+_CAPTION_LIMIT: Final = 400
 
 _COLORS: Final = {"call-offer": OFFER, "call-answer": ANSWER}
 
@@ -50,6 +55,11 @@ class _Layout:
     columns: Mapping[str, float]
     width: float
     bottom: float
+    in_steps: bool = False
+
+    def written(self, moment: float) -> str:
+        """Return a moment as it is written beside what happened then."""
+        return f"{moment:.0f}" if self.in_steps else f"{moment:.3f}"
 
 
 def plot_ladder(recording: Recording, call_id: str | None = None) -> Figure:
@@ -57,13 +67,23 @@ def plot_ladder(recording: Recording, call_id: str | None = None) -> Figure:
 
     :param call_id: which call; None: the first one.  Raises LookupError if there is no such call.
     """
-    ladder, left_out = _cut_short(ladder_of(recording, call_id))
-    layout = _lay_out(ladder)
-    figure = ReportFigure(layout.width, HEAD + layout.bottom + FOOT)
+    return draw_ladder(ladder_of(recording, call_id))
+
+
+def draw_ladder(ladder: Ladder, *, in_steps: bool = False, caption: str = "") -> Figure:
+    """Draw a ladder.
+
+    :param in_steps: its moments are the numbers of steps, not seconds: each has its row and its number.
+    :param caption: a sentence to write below.
+    """
+    ladder, left_out = _cut_short(ladder)
+    layout = _lay_out(ladder, in_steps=in_steps)
+    written = wrap(plain(caption, _CAPTION_LIMIT), _CAPTION_WIDTH)
+    figure = ReportFigure(layout.width, HEAD + layout.bottom + FOOT + _CAPTION_ROW * len(written))
     axis = figure.add_axes((0.0, 0.0, 1.0, 1.0))
     axis.set_axis_off()
     axis.set_xlim(0, layout.width)
-    axis.set_ylim(layout.bottom + FOOT, -HEAD)
+    axis.set_ylim(layout.bottom + FOOT + _CAPTION_ROW * len(written), -HEAD)
     if not ladder.arrows and not ladder.marks:
         axis.text(
             layout.width / 2,
@@ -81,6 +101,9 @@ def plot_ladder(recording: Recording, call_id: str | None = None) -> Figure:
         _draw_arrow(axis, arrow, layout)
     for mark in ladder.marks:
         _draw_mark(axis, mark, layout)
+    for number, line in enumerate(written):
+        y = layout.bottom + FOOT + _CAPTION_ROW * number
+        axis.text(layout.width / 2, y, line, ha="center", va="center", fontsize=9.5, color=INK)
     if left_out:
         _draw_note(axis, layout.width / 2, layout.bottom + 0.15, f"{left_out} later steps are not drawn")
     return figure
@@ -96,7 +119,7 @@ def _cut_short(ladder: Ladder) -> tuple[Ladder, int]:
     return replace(ladder, arrows=arrows, marks=marks), len(steps) - len(arrows) - len(marks)
 
 
-def _lay_out(ladder: Ladder) -> _Layout:
+def _lay_out(ladder: Ladder, *, in_steps: bool) -> _Layout:
     starts = {arrow.sent_s for arrow in ladder.arrows} | {mark.t_s for mark in ladder.marks}
     ends = {arrow.received_s for arrow in ladder.arrows if arrow.received_s is not None}
     heights: dict[float, float] = {}
@@ -104,7 +127,9 @@ def _lay_out(ladder: Ladder) -> _Layout:
     y, before = 0.0, None
     for moment in sorted(starts | ends):
         if before is not None:
-            if moment - before > CUT_S:
+            if in_steps:
+                y += ROW
+            elif moment - before > CUT_S:
                 cuts.append((y + CUT / 2, moment - before))
                 y += CUT
             else:
@@ -113,7 +138,7 @@ def _lay_out(ladder: Ladder) -> _Layout:
         before = moment
     columns = {peer: MARGIN + SPACING * number for number, peer in enumerate(ladder.peers)}
     width = 2 * MARGIN + SPACING * max(1, len(ladder.peers) - 1)
-    return _Layout(heights, tuple(cuts), columns, width, y + 0.25)
+    return _Layout(heights, tuple(cuts), columns, width, y + 0.25, in_steps)
 
 
 def _draw_lifelines(axis: Axes, layout: _Layout) -> None:
@@ -181,7 +206,10 @@ def _draw_arrow(axis: Axes, arrow: Arrow, layout: _Layout) -> None:
     if arrow.lost:
         axis.plot([to_x], [to_y], marker="x", markersize=7, markeredgewidth=2, color=GLARE, zorder=4)
     _draw_label(axis, arrow, (from_x, from_y), (to_x, to_y), color if strong else INK, strong)
-    _draw_time(axis, arrow.sent_s, from_x, from_y, outside=-1 if from_x < to_x else 1)
+    outside = -1 if from_x < to_x else 1
+    _draw_time(axis, layout.written(arrow.sent_s), from_x, from_y, outside)
+    if layout.in_steps and arrow.received_s is not None:
+        _draw_time(axis, layout.written(arrow.received_s), to_x, to_y, -outside)
 
 
 def _draw_label(
@@ -219,7 +247,7 @@ def _draw_mark(axis: Axes, mark: Mark, layout: _Layout) -> None:
     outside = -1 if x <= layout.width / 2 else 1
     color = GLARE if mark.glare else STATES.get(mark.state, INK)
     axis.plot([x], [y], marker="o", markersize=6, color=color, markeredgecolor=PAPER, zorder=5)
-    _draw_time(axis, mark.t_s, x, y, outside)
+    _draw_time(axis, layout.written(mark.t_s), x, y, outside)
     axis.text(
         x + outside * _MARK_AT,
         y,
@@ -234,11 +262,9 @@ def _draw_mark(axis: Axes, mark: Mark, layout: _Layout) -> None:
     )
 
 
-def _draw_time(axis: Axes, t_s: float, x: float, y: float, outside: int) -> None:
+def _draw_time(axis: Axes, moment: str, x: float, y: float, outside: int) -> None:
     side = "right" if outside < 0 else "left"
-    axis.text(
-        x + outside * _TIME_AT, y, f"{t_s:.3f}", ha=side, va="center", fontsize=7.5, color=MUTED, zorder=2
-    )
+    axis.text(x + outside * _TIME_AT, y, moment, ha=side, va="center", fontsize=7.5, color=MUTED, zorder=2)
 
 
 def _draw_note(axis: Axes, x: float, y: float, text: str) -> None:

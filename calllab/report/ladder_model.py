@@ -9,7 +9,7 @@ from typing import Any, Final
 from calllab.lab import Recording
 from calllab.report.traces import call_ids
 
-__all__ = ["Arrow", "Ladder", "Mark", "ladder_of"]
+__all__ = ["Arrow", "Ladder", "Mark", "crossed", "ladder_of"]
 
 # Candidates of one sender that follow each other this closely are one arrow, if nothing of it comes between.
 BUNDLE_S: Final = 0.15
@@ -130,7 +130,7 @@ def _told(arrows: list[Arrow], rows: Sequence[Mapping[str, Any]]) -> list[Arrow]
     told = list(arrows)
     offers = [number for number, arrow in enumerate(told) if arrow.kind == "call-offer"]
     for number in offers:
-        if any(_crossed(arrows[number], arrows[other]) for other in offers):
+        if any(crossed(arrows[number], arrows[other]) for other in offers):
             told[number] = replace(told[number], glare=True)
     for row in rows:
         t_s, peer = float(row["t_s"]), row["peer"]
@@ -154,7 +154,7 @@ def _told(arrows: list[Arrow], rows: Sequence[Mapping[str, Any]]) -> list[Arrow]
     return told
 
 
-def _crossed(one: Arrow, other: Arrow) -> bool:
+def crossed(one: Arrow, other: Arrow) -> bool:
     """Whether each was sent before the other had arrived."""
     if one.sender == other.sender or one.received_s is None or other.received_s is None:
         return False

@@ -1,4 +1,7 @@
-"""The laboratory through its public interface: the real service, real peers, faults, and what is recorded."""
+"""The laboratory through its public interface: real peers, faults, and what is recorded.
+
+Where the service or real sockets make no difference, the network is a virtual one, in real time.
+"""
 
 from __future__ import annotations
 
@@ -79,7 +82,7 @@ async def test_a_relay_only_call_goes_through_turn() -> None:
 
 async def test_what_cannot_be_is_refused_with_the_next_step() -> None:
     """Unknown peers, malformed directions, empty faults and missing calls each say what to do."""
-    async with Lab() as lab:
+    async with Lab(network="virtual") as lab:
         alice = await lab.peer("alice")
         with pytest.raises(LabError, match=r"no peer 'bob' .*await lab.peer\('bob'\)"):
             await alice.call("bob")
@@ -117,7 +120,7 @@ async def test_a_peer_sends_what_its_user_gives_it(tmp_path: Path) -> None:
     def play() -> MediaStream:
         return MediaStream([MediaPlayer(str(sound)).audio])
 
-    async with Lab() as lab:
+    async with Lab(network="virtual") as lab:
         alice = await lab.peer("alice", stream=play)
         await lab.peer("bob", video=False)
         call = await alice.call("bob")
@@ -130,7 +133,7 @@ async def test_a_peer_sends_what_its_user_gives_it(tmp_path: Path) -> None:
 
 async def test_a_cancelled_cell_leaves_a_working_laboratory() -> None:
     """Interrupting a call that is being made hangs it up; the next call works."""
-    async with Lab() as lab:
+    async with Lab(network="virtual") as lab:
         alice = await lab.peer("alice", video=False)
         bob = await lab.peer("bob", video=False)
         cell = asyncio.create_task(alice.call("bob"))
@@ -149,7 +152,7 @@ async def test_a_cancelled_cell_leaves_a_working_laboratory() -> None:
 
 async def test_a_call_that_fails_says_why() -> None:
     """A callee who rejects makes the call raise CallFailed; the laboratory goes on."""
-    async with Lab() as lab:
+    async with Lab(network="virtual") as lab:
         alice = await lab.peer("alice", video=False)
         bob = await lab.peer("bob", video=False)
         bob.phone.on_incoming = lambda call: call.reject("not now")
@@ -162,7 +165,7 @@ async def test_a_call_that_fails_says_why() -> None:
 async def test_a_glare_that_does_not_happen_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     """When one side's offer never comes, glare() fails with what it saw instead of claiming success."""
     monkeypatch.setattr("calllab.lab.lab.GLARE_TIMEOUT_S", 0.5)
-    async with Lab() as lab:
+    async with Lab(network="virtual") as lab:
         alice = await lab.peer("alice", video=False)
         bob = await lab.peer("bob", video=False)
         call = await alice.call("bob")

@@ -72,7 +72,7 @@ class TwoPeers(RuleBasedStateMachine):
         else:
             raise AssertionError("negotiation goes on for ever")
         one, other = self.peers
-        assert one.errors == other.errors == []
+        assert one.errors == other.errors == ()
         for peer in self.peers:
             assert peer.core.signaling_state == "stable"
             assert not peer.core.negotiation_needed()
@@ -125,7 +125,7 @@ def test_glare_ends_with_one_ignored_and_one_taken() -> None:
     assert polite.notices == ["offer-collision"]
     assert impolite.notices == ["offer-collision", "offer-ignored"]
     assert_agree(polite.core, impolite.core)
-    assert polite.errors == impolite.errors == []
+    assert polite.errors == impolite.errors == ()
 
 
 def test_late_candidates_of_an_ignored_offer_do_no_harm() -> None:
@@ -142,5 +142,5 @@ def test_late_candidates_of_an_ignored_offer_do_no_harm() -> None:
         impolite.receive(polite.outbox.popleft())
     while impolite.can_step:
         impolite.step()
-    assert impolite.errors == []
+    assert impolite.errors == ()
     assert impolite.core.signaling_state == "stable"

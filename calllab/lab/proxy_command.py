@@ -1,0 +1,126 @@
+"""What ``calllab proxy`` does: proxies with faults from the command line, and a line for all that happens."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+
+from calllab.errors import InvalidSetting
+from calllab.lab.proxies import CallProxy
+from calllab.signaling import SignalingEvent, SignalingFault
+from calllab.signaling.ws_proxy import ProxyEvent
+
+__all__ = ["parse_fault", "run_proxy"]
+
+
+def parse_fault(text: str) -> SignalingFault | tuple[str, dict[str, Any]]:
+    """Read a fault: one of signaling if it names a ``kind``, else direction and settings of one of media.
+
+    Raises :exc:`~calllab.errors.InvalidSetting` if it is none.
+    """
+    words = text.split()
+    direction = words.pop(0) if words and "=" not in words[0] else "*->*"
+    settings: dict[str, Any] = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not equals or not value:
+            raise InvalidSetting(f"--fault {text!r}: {word!r} is no setting, write name=value")
+        settings[name] = _value(name, value)
+    if "kind" not in settings:
+        if not settings.keys() - {"at_s", "for_s"}:
+            raise InvalidSetting(f"--fault {text!r}: say what to break, as in loss=0.1, or kind=drop")
+        return direction, settings
+    if settings["kind"] != "disconnect":
+        settings["direction"] = direction
+    try:
+        return msgspec.convert(settings, SignalingFault)
+    except msgspec.ValidationError as error:
+        raise InvalidSetting(f"--fault {text!r}: {error}") from error
+
+
+async def run_proxy(
+    relay_url: str,
+    *,
+    host: str,
+    port: int,
+    faults: Sequence[str],
+    allowed: Sequence[str],
+    media: bool,
+    seed: int,
+    say: Callable[[str], None],
+) -> None:
+    """Run proxies until interrupted, and tell of what happens.
+
+    Raises :exc:`~calllab.errors.LabError` if they do not start, or a fault makes no sense.
+    """
+    parsed = [parse_fault(text) for text in faults]
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    try:
+        async with CallProxy(
+            relay_url, host=host, port=port, media=media, allowed=allowed, seed=seed
+        ) as proxy:
+            began = loop.time()
+
+            def tell(event: ProxyEvent | SignalingEvent | dict[str, Any]) -> None:
+                if line := _line(event):
+                    say(f"{loop.time() - began:8.2f} s  {line}")
+
+            proxy.on_event(tell)
+            for fault in parsed:
+                if isinstance(fault, SignalingFault):
+                    proxy.signaling_fault(fault)
+                else:
+                    await proxy.fault(fault[0], **fault[1])
+            say(f"clients use {proxy.url} instead of {relay_url}; end with Ctrl-C")
+            await stop.wait()
+            counted = None if proxy.media is None else await proxy.media.counters()
+        say(_summary(counted))
+    finally:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(number)
+
+
+def _value(name: str, value: str) -> Any:
+    if name == "types":
+        return tuple(value.split(","))
+    try:
+        return msgspec.json.decode(value)
+    except msgspec.DecodeError:
+        return value
+
+
+def _line(event: ProxyEvent | SignalingEvent | dict[str, Any]) -> str:
+    if isinstance(event, ProxyEvent):
+        who = event.user_id or "somebody"
+        if event.event == "message":
+            does = "sends" if event.direction == "out" else "gets"
+            return f"{who} {does} {event.type or 'what is no message'}"
+        return f"{who} {event.event}{event.detail and ': ' + event.detail}"
+    if isinstance(event, SignalingEvent):
+        settings = " ".join(f"{name}={value}" for name, value in event.planned.fault.settings().items())
+        return f"signaling fault {event.event}: {settings}" + (
+            f" ({event.count} times)" if event.count else ""
+        )
+    fault = event["fault"]
+    what = event["settings"] if fault is None else fault["changes"]
+    settings = " ".join(f"{name}={value}" for name, value in what.items())
+    return f"media of {event['user']}, {event['event']}: {settings or 'clean'}"
+
+
+def _summary(counted: dict[str, Any] | None) -> str:
+    if counted is None or not counted["users"]:
+        return "no media passed"
+    lines = [
+        f"media of {user}: {link['offered']} datagrams offered, {link['delivered']} delivered"
+        for user, link in counted["users"].items()
+    ]
+    if counted["refused"]:
+        lines.append("not forwarded: " + ", ".join(f"{n} {why}" for why, n in counted["refused"].items()))
+    return "\n".join(lines)

@@ -1,0 +1,335 @@
+"""Playing a scenario in a laboratory: its peers, its timeline, its faults."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Callable, Coroutine
+from contextlib import AsyncExitStack
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from calllab.call import Call
+from calllab.errors import CallFailed, ExpectationFailed
+from calllab.lab.kinds import ClockKind, NetworkKind
+from calllab.lab.lab import Lab
+from calllab.lab.lab_call import LabCall
+from calllab.lab.middlebox import SdpAlteration, SdpMiddlebox
+from calllab.lab.peer import LabPeer
+from calllab.lab.recording import Recording
+from calllab.lab.scenario import actions
+from calllab.lab.scenario.check import directions, link_of, nat_settings, profile_name
+from calllab.lab.scenario.model import Scenario, TurnFault, TurnServerSpec, VideoSpec
+from calllab.lab.scenario.progress import Progress, ProgressListener
+from calllab.lab.scenario.worthless import WorthlessCredentials
+from calllab.lab.virtual_world import VirtualWorld
+from calllab.lab.world import SocketsWorld, World
+from calllab.network import LinkSettings, NetworkEvent, VirtualNetwork, profile
+from calllab.signaling import Channel, SignalingEvent
+
+__all__ = ["play"]
+
+CALL_TIMEOUT_S = 60.0
+
+
+async def play(
+    scenario: Scenario,
+    *,
+    time: ClockKind,
+    network: NetworkKind,
+    out: Path | None = None,
+    progress: ProgressListener | None = None,
+) -> Recording:
+    """Play ``scenario`` on the clock of the running loop, and return the recording.
+
+    What an action of the scenario could not do is written to ``problems`` in the recording's ``meta.json``.
+
+    :param time: what the running loop's clock is, for the record.
+    """
+    settings = {
+        "time": time,
+        "codecs": scenario.codecs if time == "virtual" else "real",
+        "scenario": msgspec.to_builtins(scenario),
+    }
+    lab = Lab(
+        seed=scenario.seed,
+        out=out,
+        sample_every_s=scenario.sample_every_s,
+        network=_world(scenario, network),
+        settings=settings,
+    )
+    stage = _Stage(scenario, lab, progress or _ignore)
+    async with lab:
+        await stage.set_up()
+        await stage.play()
+        lab.note("problems", stage.problems)
+    return lab.recording
+
+
+def _world(scenario: Scenario, network: NetworkKind) -> World:
+    servers = scenario.servers
+    stun, turn = servers.stun, bool(servers.turn)
+    if network == "sockets":
+        return SocketsWorld(stun=stun, turn=turn, users=tuple(scenario.peers))
+    hosts = VirtualNetwork(seed=scenario.seed)
+    shared = scenario.network.nats
+    for name, settings in shared.items():
+        hosts.add_nat(name, nat_settings(settings))
+    for name, peer in scenario.peers.items():
+        nat = peer.nat
+        if isinstance(nat, str) and nat not in shared:
+            nat = nat_settings(nat)
+        hosts.add_host(name, nat=nat, costs=peer.costs)
+    return VirtualWorld(hosts, seed=scenario.seed, stun=stun, turn=turn)
+
+
+class _Stage:
+    """One run of one scenario."""
+
+    def __init__(self, scenario: Scenario, lab: Lab, progress: ProgressListener) -> None:
+        self.problems: list[str] = []
+        self._scenario = scenario
+        self._lab = lab
+        self._progress = progress
+        self._calls: list[LabCall] = []
+
+    async def set_up(self) -> None:
+        """Make peers and servers as the scenario wants them, and plan the faults."""
+        scenario, lab = self._scenario, self._lab
+        lab.on_sample(lambda t_s, peer, report: self._tell(""))
+        for name in scenario.peers:
+            await self._add_peer(name)
+            lab.peers[name].interface.on_event(partial(self._tell_fault, name))
+        lab.signaling_faults.on_event(self._tell_signaling_fault)
+        if isinstance(lab.world, VirtualWorld):
+            self._set_routes(lab.world.virtual_network)
+        for truth in scenario.truth:
+            lab.record_truth(
+                "planned", msgspec.to_builtins(truth) | {"at_s": truth.at_s, "for_s": truth.for_s}
+            )
+        for fault in scenario.faults:
+            lab.fault(fault.direction, at_s=fault.at_s, for_s=fault.for_s, **fault.changes)
+        for planned in scenario.signaling_faults:
+            lab.signaling_faults.plan(planned)
+
+    async def play(self) -> None:
+        """Let happen what the timeline says until the end."""
+        async with AsyncExitStack() as stack:
+            tasks: set[asyncio.Task[None]] = set()
+            stack.push_async_callback(_cancel_all, tasks)
+            for at_s, words, work in sorted(self._plan(), key=lambda step: step[0]):
+                await self._wait_until(at_s)
+                self._tell(words)
+                tasks.add(asyncio.get_running_loop().create_task(self._attempt(words, work())))
+            await self._wait_until(self._scenario.duration_s)
+        for call in self._calls:
+            if call.state != "ended":
+                await call.hang_up()
+        self._tell("end")
+
+    # Setting up
+
+    def _set_routes(self, network: VirtualNetwork) -> None:
+        scenario = self._scenario
+        servers = [name for name in ("stun", "turn") if getattr(scenario.servers, name)]
+        for name, peer in self._lab.peers.items():
+            if (named := profile_name(scenario, name)) is None:
+                continue
+            of = profile(named)
+            links = [peer.interface]
+            for other in (*scenario.peers, *servers):
+                if other != name:
+                    links.append(network.set_route(other, name, of.down))
+            for at_s, for_s, changes in of.faults(scenario.duration_s):
+                for link in links:
+                    link.fault(at_s=at_s, for_s=for_s, **changes)
+        for route in scenario.network.routes:
+            network.set_route(route.source, route.to, LinkSettings(**route.changes))
+
+    async def _add_peer(self, name: str) -> None:
+        scenario, lab = self._scenario, self._lab
+        spec = scenario.peers[name]
+        video = spec.video if isinstance(spec.video, VideoSpec) else VideoSpec()
+        alterations = self._alterations(name)
+        worthless = None
+        if spec.turn_credentials != "right":
+            worthless = WorthlessCredentials(lab.world, name, spec.turn_credentials)
+        peer = await lab.peer(
+            name,
+            audio=spec.audio,
+            video=bool(spec.video),
+            width=video.width,
+            height=video.height,
+            fps=video.fps,
+            turn_api=worthless,
+            link=link_of(scenario, name),
+            middlebox=(lambda channel: _middlebox(channel, alterations)) if alterations else None,
+        )
+        if spec.answers != "accept":
+            peer.phone.on_incoming = _reject if spec.answers == "reject" else _ignore_call
+        if scenario.network.signaling_delay_ms:
+            peer.channel.delay(scenario.network.signaling_delay_ms / 1000)
+
+    def _alterations(self, name: str) -> list[SdpAlteration]:
+        epoch = self._lab.epoch
+        return [
+            SdpAlteration(
+                recipient,
+                fault.alter,
+                fault.kind,
+                epoch + fault.at_s,
+                math.inf if fault.for_s is None else epoch + fault.at_s + fault.for_s,
+            )
+            for fault in self._scenario.sdp_faults
+            for sender, recipient in directions(fault.direction)
+            if sender == name
+        ]
+
+    # The timeline
+
+    def _plan(self) -> list[tuple[float, str, Callable[[], Coroutine[Any, Any, None]]]]:
+        steps: list[tuple[float, str, Callable[[], Coroutine[Any, Any, None]]]] = [
+            (action.at_s, _words(action), partial(self._act, action)) for action in self._scenario.timeline
+        ]
+        turn = self._scenario.servers.turn
+        for fault in turn.faults if isinstance(turn, TurnServerSpec) else ():
+            steps.append((fault.at_s, "TURN fault", partial(self._break_turn, fault)))
+            if fault.for_s is not None:
+                steps.append((fault.at_s + fault.for_s, "end of TURN fault", self._mend_turn))
+        return steps
+
+    async def _attempt(self, words: str, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        except asyncio.CancelledError:
+            raise
+        except Exception as exc:
+            if not self._is_expected(exc):
+                self.problems.append(f"{self._lab.now_s:.3f} s, {words}: {exc or type(exc).__name__}")
+                self._tell(f"{words} failed: {exc}")
+
+    def _is_expected(self, error: Exception) -> bool:
+        """Whether the scenario is about this: what it expects is judged by the recording, then."""
+        expect = self._scenario.expect
+        if isinstance(error, CallFailed):
+            return expect.connection == "never" or bool(expect.end_reason)
+        if isinstance(error, ExpectationFailed):
+            return expect.glare is not None and not expect.glare.resolved
+        return False
+
+    async def _act(self, action: actions.Action) -> None:
+        peer = self._lab.peers[action.by]
+        match action:
+            case actions.CallPeer(to=to, policy=policy):
+                call = await peer.call(to, ice_transport_policy=policy, timeout=CALL_TIMEOUT_S)
+                self._calls.append(call)
+            case actions.HangUp():
+                await self._hang_up(peer)
+            case actions.Glare():
+                await self._lab.glare(self._call_of(peer))
+            case actions.AddVideo():
+                peer.add_video()
+            case actions.AddAudio():
+                peer.add_audio()
+            case actions.RemoveVideo():
+                peer.remove_video()
+            case actions.Mute(kind=kind):
+                await peer.mute(kind)
+            case actions.Unmute(kind=kind):
+                await peer.unmute(kind)
+            case actions.RestartIce():
+                peer.restart_ice()
+            case actions.ChangeNetwork():
+                self._lab.change_network(peer.name)
+            case actions.ForgetNat():
+                assert isinstance(self._lab.world, VirtualWorld)
+                nat = self._lab.world.virtual_network.nat_of(peer.name)
+                assert nat is not None
+                nat.forget()
+            case actions.OpenDataChannel():
+                await self._send_data(peer, action)
+
+    async def _hang_up(self, peer: LabPeer) -> None:
+        call = self._call_of(peer)
+        if call is not None and call.caller is peer:
+            await call.hang_up()
+        elif peer.current is not None:
+            await peer.current.hang_up()
+            await peer.end_of_call()
+
+    async def _send_data(self, peer: LabPeer, action: actions.OpenDataChannel) -> None:
+        data = await peer.open_data_channel(action.label)
+        for number in range(action.messages):
+            if data.readyState != "open":
+                return
+            data.send(f"{number} ".ljust(action.size_bytes, ".")[: action.size_bytes])
+            await asyncio.sleep(action.every_s)
+
+    def _call_of(self, peer: LabPeer) -> LabCall | None:
+        mine = [call for call in self._calls if peer in call.peers]
+        return mine[-1] if mine else None
+
+    # Servers
+
+    async def _break_turn(self, fault: TurnFault) -> None:
+        world = self._lab.world
+        assert isinstance(world, VirtualWorld) and world.turn_server is not None
+        if fault.dead:
+            world.turn_server.stop()
+        else:
+            world.turn_server.fault(reject=fault.reject, silent=fault.silent)
+
+    async def _mend_turn(self) -> None:
+        world = self._lab.world
+        assert isinstance(world, VirtualWorld) and world.turn_server is not None
+        world.turn_server.start()
+        world.turn_server.fault()
+
+    # Time and words
+
+    async def _wait_until(self, at_s: float) -> None:
+        loop = asyncio.get_running_loop()
+        await asyncio.sleep(max(0.0, self._lab.epoch + at_s - loop.time()))
+
+    def _tell_fault(self, name: str, event: NetworkEvent) -> None:
+        if event.fault is not None and event.event in ("started", "ended"):
+            what = ", ".join(f"{key}={value}" for key, value in event.fault.changes.items())
+            self._tell(f"{name}'s link: {what} {event.event}")
+
+    def _tell_signaling_fault(self, event: SignalingEvent) -> None:
+        if event.event in ("started", "ended"):
+            self._tell(f"signaling: {event.planned.fault.kind} {event.event}")
+
+    def _tell(self, did: str) -> None:
+        self._progress(Progress(self._lab.now_s, self._scenario.duration_s, did))
+
+
+def _words(action: actions.Action) -> str:
+    """Say in a few words what an action is."""
+    tag = action.__struct_config__.tag
+    return f"{action.by} calls {action.to}" if isinstance(action, actions.CallPeer) else f"{action.by}: {tag}"
+
+
+def _middlebox(channel: Channel, alterations: list[SdpAlteration]) -> Channel:
+    return SdpMiddlebox(channel, alterations)
+
+
+async def _reject(call: Call) -> None:
+    await call.reject("declined")
+
+
+def _ignore_call(_: Call) -> None:
+    """Let it ring."""
+
+
+def _ignore(_: Progress) -> None:
+    """Tell nobody."""
+
+
+async def _cancel_all(tasks: set[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

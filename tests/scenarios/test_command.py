@@ -1,0 +1,113 @@
+"""`calllab run` as people and continuous integration use it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from calllab import Recording, load_scenario
+from calllab.cli import main
+from calllab.lab.scenario import builtin_scenarios, run_scenario
+
+
+@pytest.fixture
+def runner() -> CliRunner:
+    """Run commands in this process."""
+    return CliRunner()
+
+
+def test_a_run_that_holds_ends_with_0(runner: CliRunner, tmp_path: Path) -> None:
+    """Each expectation is printed with what was measured, the digest is, and the recording is kept."""
+    out = tmp_path / "run"
+    done = runner.invoke(main, ["run", "rejected", "--out", str(out)])
+    assert done.exit_code == 0, done.output
+    recording = Recording.load(out)
+    assert f"\ndigest: {recording.digest()}\n" in done.output
+    assert "✓ connection: never" in done.output
+    assert "✓ end of alice's call: rejected" in done.output
+    assert recording.digest() == run_scenario(load_scenario("rejected")).digest()
+
+
+def test_a_run_that_does_not_hold_ends_with_1(runner: CliRunner, tmp_path: Path) -> None:
+    """What was wanted stands beside what was measured; --set changes the scenario."""
+    done = runner.invoke(
+        main,
+        [
+            "run",
+            "rejected",
+            "--set",
+            "expect.connection=connected",
+            "--seed",
+            "4",
+            "--out",
+            str(tmp_path / "r"),
+        ],
+    )
+    assert done.exit_code == 1
+    assert "✗ connection: never  (wanted: connected)" in done.output
+
+
+def test_json_is_for_programs(runner: CliRunner, tmp_path: Path) -> None:
+    """--json prints nothing but one object."""
+    done = runner.invoke(main, ["run", "rejected", "--json", "--out", str(tmp_path / "run")])
+    assert done.exit_code == 0
+    outcome = json.loads(done.output)
+    assert outcome["holds"] is True
+    assert (outcome["time"], outcome["network"], outcome["seed"]) == ("virtual", "virtual", 53)
+    assert {each["what"] for each in outcome["expectations"]} >= {"actions", "connection"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["run", "nowhere"], "there is no scenario 'nowhere'"),
+        (["run", "rejected", "--network", "sockets"], "virtual time cannot run on real sockets"),
+        (["run", "rejected", "--set", "durations=3"], "unknown member 'durations'"),
+        (["run", "nat-symmetric", "--time", "real", "--network", "sockets"], "needs the virtual network"),
+    ],
+)
+def test_what_cannot_run_is_one_sentence(
+    runner: CliRunner, tmp_path: Path, arguments: list[str], said: str
+) -> None:
+    """Errors in a scenario or a setting go to standard error with exit code 1; nothing is started."""
+    out = tmp_path / "run"
+    done = runner.invoke(main, [*arguments, "--out", str(out)])
+    assert done.exit_code == 1
+    assert said in done.stderr
+    assert "Traceback" not in done.output
+    assert not out.exists()
+
+
+def test_the_list_names_all(runner: CliRunner) -> None:
+    """--list has a line for each scenario; --schema is JSON; neither needs a scenario."""
+    listed = runner.invoke(main, ["run", "--list"])
+    assert listed.exit_code == 0
+    assert all(name in listed.output for name in builtin_scenarios())
+    schema = runner.invoke(main, ["run", "--schema"])
+    assert json.loads(schema.output)["title"] == "calllab scenario"
+    assert runner.invoke(main, ["run"]).exit_code == 2
+
+
+def test_a_scenario_file_of_ones_own_runs_in_a_process_of_its_own(tmp_path: Path) -> None:
+    """As from a shell: the file, its name in the folder of the recording, exit code and digest line."""
+    (tmp_path / "mine.yaml").write_bytes(builtin_scenarios()["missed"].read_bytes())
+    done = subprocess.run(
+        [sys.executable, "-m", "calllab.cli", "run", "mine.yaml"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "digest: " in done.stdout
+    (folder,) = (tmp_path / "runs").iterdir()
+    assert folder.name.startswith("mine-")
+    assert Recording.load(folder).event_rows

@@ -1,0 +1,192 @@
+"""One scenario in three settings: virtual time, a virtual network in real time, and real sockets."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from calllab import Recording
+from calllab.diagnosis import diagnose
+from calllab.lab.scenario import Judgement, Scenario, judge, load_scenario, run_scenario, scenario_from
+from calllab.lab.scenario.progress import Progress
+from tests.scenarios.helpers import plain
+
+# Short ones of every kind; `calllab run --all` runs all of them.
+SHORT = (
+    "blackout-for-good",
+    "call-glare",
+    "codec-mismatch",
+    "dtls-failure",
+    "ice-blocked",
+    "loss-uniform",
+    "nat-symmetric",
+    "signaling-loss-of-offer",
+    "turn-expired-credentials",
+    "turn-quota",
+    "turn-silent",
+    "turn-wrong-credentials",
+)
+
+
+def judged(scenario: Scenario, recording: Recording) -> list[Judgement]:
+    """Return what does not hold."""
+    return [each for each in judge(scenario.expect, recording, diagnose(recording)) if not each.holds]
+
+
+@pytest.mark.parametrize("name", SHORT)
+def test_scenarios_hold_in_virtual_time(name: str) -> None:
+    """What a scenario expects is what comes of it."""
+    scenario = load_scenario(name)
+    assert judged(scenario, run_scenario(scenario)) == []
+
+
+# Everything that can differ from run to run, in a few seconds: glare, faults, video, relay, data.
+LIVELY = """
+title: a bit of everything
+duration_s: 8
+peers:
+  alice: {video: {width: 160, height: 120, fps: 5}}
+  bob: {}
+network: {link: {delay_ms: 20, jitter_ms: 2}, signaling_delay_ms: 10}
+servers: {stun: true, turn: true}
+timeline:
+  - {do: call, by: alice, to: bob}
+  - {do: data-channel, by: bob, at_s: 2}
+  - {do: glare, by: alice, at_s: 3}
+  - {do: restart-ice, by: bob, at_s: 5}
+faults:
+  - {direction: alice<->bob, loss: 0.05, reorder: 0.05, duplicate: 0.05, at_s: 1}
+signaling_faults:
+  - {kind: delay, delay_ms: 5, jitter_ms: 50, probability: 0.5}
+expect:
+  connection: connected
+  glare: {ignored_by: alice}
+"""
+
+PRINT_DIGEST = """
+import sys
+from calllab import load_scenario
+from calllab.lab.scenario import run_scenario
+recording = run_scenario(load_scenario(sys.argv[1]), seed=int(sys.argv[2]))
+print(recording.digest())
+"""
+
+
+def digest(scenario: Path, seed: int, hash_seed: str) -> str:
+    """Return the digest of a run in a process of its own."""
+    done = subprocess.run(
+        [sys.executable, "-c", PRINT_DIGEST, str(scenario), str(seed)],
+        env={**os.environ, "PYTHONHASHSEED": hash_seed},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    return done.stdout.strip()
+
+
+def test_virtual_time_repeats_to_the_byte(tmp_path: Path) -> None:
+    """Another process with other hashes gives the same digest; another seed does not."""
+    file = tmp_path / "lively.yaml"
+    file.write_text(LIVELY)
+    scenario = load_scenario(file)
+    here = run_scenario(scenario, seed=5)
+    assert judged(scenario, here) == []
+    assert here.meta["settings"]["seed"] == 5
+    assert digest(file, 5, "1") == digest(file, 5, "2") == here.digest()
+    assert run_scenario(scenario, seed=6).digest() != here.digest()
+
+
+def test_the_same_scenario_runs_on_the_real_clock_and_on_real_sockets() -> None:
+    """Loss, glare and end are seen in both, at the times that the scenario gives."""
+    scenario = load_scenario(
+        "glare-resolved",
+        overrides=(
+            "duration_s=5",
+            "timeline[1].at_s=2",
+            "servers={stun: true, turn: true}",
+            "truth=[]",
+            "expect.findings=[]",
+            "faults[0]={direction: alice->bob, loss: 0.3, at_s: 3}",
+            "expect.not_findings=[]",
+            "expect.metrics[0]={peer: bob, type: inbound-rtp, member: packetsLost, op: '>=', value: 5}",
+        ),
+    )
+    for network in ("virtual", "sockets"):
+        told: list[Progress] = []
+        recording = run_scenario(scenario, time="real", network=network, progress=told.append)
+        assert judged(scenario, recording) == []
+        assert recording.meta["settings"]["network"] == network
+        assert 4.9 < recording.duration_s < 7
+        (glare,) = [row["t_s"] for row in recording.event_rows if row["event"] == "offer-ignored"]
+        assert 2.0 <= glare < 3.0
+        given = [row for row in recording.event_rows if row["event"] == "turn-credentials"]
+        assert {uri.partition(":")[0] for row in given for uri in row["uris"]} == {"stun", "turn"}
+        said = {progress.did: progress.t_s for progress in told}
+        assert 0 <= said["alice calls bob"] < 0.5
+        assert 3 <= said["alice's link: loss=0.3 started"] < 3.5
+
+
+def test_what_an_action_cannot_do_is_in_the_recording() -> None:
+    """An action that fails does not end the run, but its expectations do not hold any more."""
+    scenario = load_scenario(
+        "hang-up",
+        overrides=("timeline[2]={do: add-audio, by: alice, at_s: 5}", "timeline[1].at_s=4.5", "duration_s=6"),
+    )
+    recording = run_scenario(scenario)
+    (problem,) = recording.meta["problems"]
+    assert problem.startswith("5.000 s, alice: add-audio: alice is in no call")
+    assert [each.what for each in judged(scenario, recording)] == ["actions"]
+
+
+def test_what_a_scenario_does_on_purpose_is_the_truth_of_its_recording() -> None:
+    """Faults of links and signaling, and what the scenario says of itself, are planned and realised."""
+    scenario = load_scenario(
+        "signaling-loss",
+        overrides=(
+            "duration_s=14",
+            "faults[0]={direction: alice->bob, loss: 0.5, at_s: 3, for_s: 2}",
+            "truth[0]={cause: no-source, at_s: 1}",
+            "signaling_faults[0].for_s=4",
+        ),
+    )
+    truth = run_scenario(scenario).truth()
+    planned = truth[truth["kind"] == "planned"]
+    assert dict(zip(planned["cause"], planned["at_s"], strict=True)) == {
+        "no-source": 1,
+        "loss-uniform": 3,
+        "signaling-loss": 9,
+    }
+    realised = truth[truth["kind"] == "realised"].set_index("cause")
+    assert realised.loc["loss-uniform", "for_s"] == pytest.approx(2)
+    assert realised.loc["signaling-loss", "count"] == 1
+
+
+def test_what_happens_on_a_named_network_happens_both_ways() -> None:
+    """The events of a profile impair what its peer sends and what is sent to it, from servers too."""
+    scenario = scenario_from(
+        plain(
+            duration_s=66,
+            codecs="stand-in",
+            peers={"alice": {"profile": "g1050-core-h"}, "bob": {}},
+            servers={"turn": True},
+            timeline=[{"do": "call", "by": "alice", "to": "bob"}],
+            expect={
+                "connection": "connected",
+                "metrics": [
+                    {"peer": peer, "type": "inbound-rtp", "member": "packetsReceived", "take": "change"}
+                    | limits
+                    for peer in ("alice", "bob")
+                    for limits in (
+                        {"from_s": 61.5, "to_s": 62.5, "op": "==", "value": 0},
+                        {"from_s": 55, "to_s": 59, "op": ">=", "value": 120},
+                    )
+                ],
+            },
+        )
+    )
+    assert judged(scenario, run_scenario(scenario)) == []
