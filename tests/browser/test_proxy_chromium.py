@@ -11,15 +11,15 @@ from calllab.lab.proxies import CallProxy
 from tests.browser.calls import Bench, browser_call, eventually
 
 
-@pytest.mark.parametrize("may_capture", [True, False], ids=["addresses", "mdns"])
-async def test_chromium_is_impaired_without_knowing(bench: Bench, may_capture: bool) -> None:
+@pytest.mark.parametrize(("made_media", "place"), [(False, 80), (True, 81)], ids=["addresses", "mdns"])
+async def test_chromium_is_impaired_without_knowing(bench: Bench, made_media: bool, place: int) -> None:
     """Media of both passes the proxy alone, with named and with hidden addresses, and is as late as set."""
     async with CallProxy(bench.service.http_url, seed=1) as proxy:
         assert proxy.media is not None
         await proxy.fault("*->*", delay_ms=50)
         behind: Any = SimpleNamespace(http_url=proxy.url)
         proxied = Bench(bench.browser, behind, bench.page_url)
-        async with browser_call(proxied, page_is_polite=True, may_capture=may_capture) as call:
+        async with browser_call(proxied, page_is_polite=True, made_media=made_media, place=place) as call:
             call.add("audio")
             pair: dict[str, Any] = {}
 
