@@ -29,8 +29,8 @@ check: $(STAMP) ## lint, types, layers, clean notebooks
 	$(BIN)/lint-imports
 	$(BIN)/nbstripout --verify notebooks/*.ipynb
 
-test: check ## everything: check, then the whole test suite
-	$(BIN)/pytest
+test: check ## everything: check, then the whole test suite, two files at a time
+	$(BIN)/pytest -n 2 --dist loadfile
 
 bench: $(STAMP) ## measure speed and memory, as ratios within one run (about fifteen minutes)
 	$(BIN)/python -m tests.benchmarks

@@ -9,7 +9,7 @@ from collections.abc import Coroutine, Sequence
 from dataclasses import replace
 from typing import Any
 
-from aioice import Candidate, Connection, TransportPolicy, ice
+from aioice import Candidate, TransportPolicy, ice
 
 from calllab._aiortc.candidates import IceCandidateError, parse_candidate, to_line
 from calllab._aiortc.datagrams import host_addresses
@@ -21,6 +21,7 @@ from calllab._aiortc.gathering import (
     gather_reflexive,
     gather_relay,
 )
+from calllab._aiortc.ice_checks import CheckedConnection, is_direct
 from calllab._aiortc.ice_contract import Credentials, GenerationOwner, GenerationSettings, GenerationState
 from calllab._aiortc.ice_socket import ConsentCheck, IceSocket
 from calllab._aiortc.liveness import Liveness
@@ -33,16 +34,9 @@ logger = logging.getLogger(__name__)
 MAX_REMOTE_CANDIDATES = 100
 # Consent checks that may be without an answer at a time: all those of one consent lifetime at 4 Hz.
 _MAX_OPEN_CHECKS = 128
-# Ta, the pace of connectivity checks (RFC 8445 section 14.2).
-_CHECK_SPACING_S = 0.02
 
 
-def is_direct(pair: ice.CandidatePair) -> bool:
-    """Whether neither end of a pair is on a TURN server."""
-    return "relay" not in (pair.local_candidate.type, pair.remote_candidate.type)
-
-
-class IceGeneration(Connection):
+class IceGeneration(CheckedConnection):
     """An aioice connection that trickles, survives doubt, and shares role and tie-breaker with its siblings.
 
     :meth:`start_gathering`, then :meth:`start_checks` once the peer's credentials are known, in the end
@@ -239,7 +233,7 @@ class IceGeneration(Connection):
         self._remote_count += 1
         self._deadline_from = self._loop.time()
         self._owner.generation_state_changed(self)
-        self._spawn(self.add_remote_candidate(candidate))
+        self._spawn(self.take_remote_candidate(candidate))
 
     def check_incoming(self, message: Any, addr: tuple[str, int], protocol: Any) -> None:
         """Take a check of the peer's, which may come before any candidate of its own."""
@@ -276,40 +270,11 @@ class IceGeneration(Connection):
             return
         self._note_pair()
         if not is_direct(self.selected_pair):
-            await self._look_for_a_direct_path()
-
-    async def _look_for_a_direct_path(self) -> None:
-        """Go on checking the direct pairs for a while, though a relayed one works already.
-
-        A relay answers the first check, while a NAT may let the direct one through only once both ends have
-        sent theirs, half a second later.  aioice stops at the first pair (ice.py:648), and the call would be
-        relayed for as long as it lasts; a browser changes over as well.
-        """
-        states = ice.CandidatePair.State
-        stopped = [p for p in self._check_list if is_direct(p) and p.state is not states.SUCCEEDED]
-        for pair in stopped:
-            self._check_list.remove(pair)
-        for remote in self._remote_candidates:
-            self._pair_remote_candidate(remote)
-        self.sort_check_list()
-        pairs = [p for p in self._check_list if is_direct(p)]
-        for pair in pairs:
-            if pair.state is not states.SUCCEEDED:
-                pair.state = states.WAITING
-                self.check_start_task(pair)
-                await asyncio.sleep(_CHECK_SPACING_S)
-        tasks = [pair.task for pair in pairs if pair.task is not None]
-        if tasks:
-            _, late = await asyncio.wait(tasks, timeout=self._settings.timers.direct_search_s)
-            for task in late:
-                task.cancel()
+            await self.look_for_a_direct_path(self._settings.timers.direct_search_s)
 
     def check_complete(self, pair: ice.CandidatePair) -> None:
-        """Take the outcome of a check; a relayed pair never takes the place of a direct one."""
-        before = self.selected_pair
+        """Take the outcome of a check, and tell if another pair carries the packets from now on."""
         super().check_complete(pair)
-        if before is not None and is_direct(before) and not is_direct(self.selected_pair):
-            self._nominated[1] = before
         if self._reported_pair is not None:
             self._note_pair()
 

@@ -90,9 +90,7 @@ class SimulatedCertificate(RTCCertificate):
         return context
 
 
-def simulated_certificate(
-    loop: SimulatedLoop, lifetime: datetime.timedelta = _LIFETIME
-) -> RTCCertificate:
+def simulated_certificate(loop: SimulatedLoop, lifetime: datetime.timedelta = _LIFETIME) -> RTCCertificate:
     """Make a certificate for a peer on ``loop``; it follows from the loop's entropy and clock."""
     key, chance = _key(), loop.entropy
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, chance.randbytes(16).hex())])

@@ -2,7 +2,7 @@
 
 The stages, in the order in which a datagram meets them::
 
-    blackout -> [loss] -> bottleneck (queue, rate) -> [loss] -> delay, jitter -> reorder -> duplicate
+    blackout -> [loss] -> bottleneck (queue, rate or trace) -> [loss] -> delay, jitter -> reorder -> duplicate
 
 Loss stands behind the bottleneck unless ``loss_before_queue`` moves it in front.
 

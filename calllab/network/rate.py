@@ -23,7 +23,8 @@ class Bottleneck:
     All is decided when a datagram comes.  That suits CoDel, which decides when one is dequeued, because it
     never takes what is behind into account, with one exception: a datagram is not dropped if hardly anything
     waits behind it.  Here what it found waiting when it came counts instead; in a queue that stands, the one
-    is distributed like the other, and the number of drops is the same within a tenth or so.  What CoDel will drop takes room until its turn, and no capacity.
+    is distributed like the other, and the number of drops is the same within a tenth or so.  What CoDel will
+    drop takes room until its turn, and no capacity.
 
     :param counters: count what is dropped here.
     """

@@ -144,7 +144,7 @@ async def test_a_bad_announcement_costs_one_stream(announcement: bytes) -> None:
         announced: list[DataChannel] = []
         b.on_data_channel = announced.append
         channel = a.create_channel("good")
-        await until(lambda: announced)
+        await until(lambda: announced and channel.state == "open")
         await a._inner._send(77, 50, announcement)
         channel.send("still here")
         heard: list[Any] = []

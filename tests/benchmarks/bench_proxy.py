@@ -122,8 +122,7 @@ def main() -> None:
     print(f"{options.rate:g} datagrams/s, {count} a round, {_ROUNDS} rounds; microseconds, median of rounds")
     for name, rounds in found.items():
         p50, p99 = (
-            sorted(_percentile(values, share) for values in rounds)[len(rounds) // 2]
-            for share in (0.5, 0.99)
+            sorted(_percentile(values, share) for values in rounds)[len(rounds) // 2] for share in (0.5, 0.99)
         )
         got = sum(len(values) for values in rounds) / (count * _ROUNDS)
         print(f"{name:6} p50 {p50:8.0f}  p99 {p99:8.0f}  arrived {got:.1%}")

@@ -11,7 +11,7 @@ from tests.browser.calls import Bench, BrowserCall, browser_call, eventually
 
 ROLES = pytest.mark.parametrize("page_is_polite", [True, False], ids=["page-polite", "page-impolite"])
 
-# A change of path costs some 0.05 s, one lost packet 0.3 s in our jitter buffer; a lost session costs seconds.
+# A change of path costs some 0.05 s, a lost packet 0.3 s in our jitter buffer, a lost session seconds.
 LONGEST_GAP_S = 1.0
 
 

@@ -30,7 +30,7 @@ async def test_media_passes_a_process_of_its_own() -> None:
             check = alice.check(bob)
             alice.send(check, bob_leg)
             assert (await bob.receive())[0] == check
-            assert 0.08 <= loop.time() - sent < 0.2
+            assert 0.08 <= loop.time() - sent < 0.5
             await proxy.cancel(number)
             await proxy.set("*", loss=0.5)
             with pytest.raises(InvalidSetting, match="loss=8"):

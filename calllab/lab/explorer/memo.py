@@ -2,10 +2,12 @@
 
 Each state has a number; two states have the same one exactly if their canonical keys are equal
 (:meth:`~calllab.rtc.jsep.JsepCore.key`: agents with equal keys act alike).  All that matters of random tokens
-is which are equal, but which they are would depend on the path to a state.  So each operation's source of
-randomness is seeded anew with how many transceivers and ICE generations this peer has ever made: what was
-drawn for the same purpose in the same situation is the same, and what was ever shown to the other peer is
-never drawn again, not even after a rollback.
+is which are equal, but which they are would depend on the path to a state.  So the source of randomness is
+seeded anew for each operation: one that makes a description of ours draws nothing but ICE credentials, which
+follow from how many generations this peer has ever opened; any other one draws nothing but the SSRCs and ids
+of transceivers, which follow from how many there have ever been.  What is drawn for the same purpose in the
+same situation is the same, and what the other peer was ever shown is never drawn again, not even after a
+rollback.
 """
 
 from __future__ import annotations
@@ -104,7 +106,8 @@ class MemoCore:
 
     def set_local(self, type_: SdpType) -> Actions:
         """Make and set a description."""
-        return cast("Actions", self._do(("set_local", type_), lambda: self._core.set_local(type_)))
+        what = ("set_local", type_)
+        return cast("Actions", self._do(what, lambda: self._core.set_local(type_)))
 
     def set_remote(self, type_: SdpType, text: str) -> Actions:
         """Set a description of the other peer."""
@@ -125,16 +128,22 @@ class MemoCore:
     def _do(self, what: tuple[Hashable, ...], operation: Callable[[], Any]) -> Any:
         key = (self._at, what)
         if (known := self._results.get(key)) is None:
-            known = self._results[key] = self._compute(operation)
+            known = self._results[key] = self._compute(operation, draws_ice=what[0] == "set_local")
         self._at, result = known
         if isinstance(result, RtcError):
             raise result
         return result
 
-    def _compute(self, operation: Callable[[], Any]) -> tuple[int, Any]:
+    def _compute(self, operation: Callable[[], Any], *, draws_ice: bool) -> tuple[int, Any]:
         state, generations = self._states[self._at]
         self._core.restore(state)
-        self._entropy.seed(f"{self._name}/{state.next_id}/{generations}")
+        if draws_ice:
+            self._entropy.seed(f"{self._name}, generation {generations}")
+        else:
+            self._entropy.seed(f"{self._name}, transceivers")
+            for _ in range(state.next_id):  # what those before have drawn: two SSRCs and a track id
+                for bits in (32, 32, 128):
+                    self._entropy.getrandbits(bits)
         result: Any
         try:
             result = operation()

@@ -63,7 +63,7 @@ class Glare(_Action, frozen=True, kw_only=True, forbid_unknown_fields=True, tag=
     """Let both sides of the call offer at once: both add a picture, and the offers cross."""
 
     by: str
-    """The caller of the call."""
+    """One of the two."""
 
 
 class AddVideo(_Action, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="add-video"):

@@ -227,12 +227,13 @@ async def test_8_5_counters_and_identifiers_over_a_restart() -> None:
 
 @clause("8", "candidate pairs stay in the report after one is nominated", document="webrtc-stats")
 async def test_8_5_pairs_stay_after_nomination() -> None:
-    """Every pair of both peers' candidates is reported before and after, exactly one of them nominated."""
+    """Every pair of both peers' candidates is reported, the selected one as nominated."""
     async with wired_pair() as pair:
         await pair.channel_pair()
         ice = pair.a.sctp.transport.iceTransport  # type: ignore[union-attr]
         await until(lambda: ice.state == "completed", "the end of the checks")
-        pairs = (await pair.a.getStats()).of_type("candidate-pair")
+        report = await pair.a.getStats()
+        pairs = report.of_type("candidate-pair")
         families = [
             (local, remote)
             for local in ice.getLocalCandidates()
@@ -240,8 +241,10 @@ async def test_8_5_pairs_stay_after_nomination() -> None:
             if (":" in str(local.address)) == (":" in str(remote.address))
         ]
         assert len(pairs) >= len(families) > 1
-        assert [entry["nominated"] for entry in pairs].count(True) == 1
-        assert {entry["state"] for entry in pairs if entry["nominated"]} == {"succeeded"}
+        # Checks of two pairs that cross may nominate both (RFC 8445 section 8.1.1); one is selected.
+        nominated = [entry for entry in pairs if entry["nominated"]]
+        assert {entry["state"] for entry in nominated} == {"succeeded"}
+        assert report["transport"]["selectedCandidatePairId"] in [entry["id"] for entry in nominated]
 
 
 @clause("8", "round trips are measured by consent checks without any media", document="webrtc-stats")
