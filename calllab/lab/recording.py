@@ -61,6 +61,14 @@ class Recording:
     stats_rows: Sequence[Row] = field(repr=False)
     truth_rows: Sequence[Row] = field(repr=False)
 
+    def __repr__(self) -> str:
+        """Say who was recorded for how long, in one line."""
+        who = " and ".join(self.peers) or "nobody"
+        return (
+            f"<Recording of {who}: {self.duration_s:.1f} s, {len(self.event_rows)} events, "
+            f"{len(self.stats_rows)} statistics reports>"
+        )
+
     @classmethod
     def build(
         cls,

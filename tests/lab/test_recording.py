@@ -211,3 +211,9 @@ def test_arbitrary_bytes_never_crash_the_reader(
         Recording.load(folder)
     except RecordingError:
         pass
+
+
+def test_a_recording_shows_itself_in_one_line() -> None:
+    """The last expression of a cell says who was recorded for how long, not all that is known of it."""
+    shown = repr(Recording.build(events=[{"t_s": 4.0, "peer": "alice", "event": "call", "state": "ended"}]))
+    assert shown == "<Recording of alice: 4.0 s, 1 events, 0 statistics reports>"

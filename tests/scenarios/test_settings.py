@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 import sys
@@ -11,7 +12,8 @@ import pytest
 
 from calllab import Recording
 from calllab.diagnosis import diagnose
-from calllab.lab.scenario import Judgement, Scenario, judge, load_scenario, run_scenario, scenario_from
+from calllab.lab.kinds import NetworkKind
+from calllab.lab.scenario import Judgement, Scenario, judge, load_scenario, run, run_scenario, scenario_from
 from calllab.lab.scenario.progress import Progress
 from tests.scenarios.helpers import plain
 
@@ -101,7 +103,7 @@ def test_virtual_time_repeats_to_the_byte(tmp_path: Path) -> None:
     assert run_scenario(scenario, seed=6).digest() != here.digest()
 
 
-def test_the_same_scenario_runs_on_the_real_clock_and_on_real_sockets() -> None:
+async def test_the_same_scenario_runs_on_the_real_clock_and_on_real_sockets() -> None:
     """Loss, glare and end are seen in both, at the times that the scenario gives."""
     scenario = load_scenario(
         "glare-resolved",
@@ -116,9 +118,12 @@ def test_the_same_scenario_runs_on_the_real_clock_and_on_real_sockets() -> None:
             "expect.metrics[0]={peer: bob, type: inbound-rtp, member: packetsLost, op: '>=', value: 5}",
         ),
     )
-    for network in ("virtual", "sockets"):
-        told: list[Progress] = []
-        recording = run_scenario(scenario, time="real", network=network, progress=told.append)
+    networks: tuple[NetworkKind, ...] = ("virtual", "sockets")
+    told: dict[str, list[Progress]] = {network: [] for network in networks}
+    recordings = await asyncio.gather(
+        *(run(scenario, time="real", network=each, progress=told[each].append) for each in networks)
+    )
+    for network, recording in zip(networks, recordings, strict=True):
         assert judged(scenario, recording) == []
         assert recording.meta["settings"]["network"] == network
         assert 4.9 < recording.duration_s < 7
@@ -126,7 +131,7 @@ def test_the_same_scenario_runs_on_the_real_clock_and_on_real_sockets() -> None:
         assert 2.0 <= glare < 3.0
         given = [row for row in recording.event_rows if row["event"] == "turn-credentials"]
         assert {uri.partition(":")[0] for row in given for uri in row["uris"]} == {"stun", "turn"}
-        said = {progress.did: progress.t_s for progress in told}
+        said = {progress.did: progress.t_s for progress in told[network]}
         assert 0 <= said["alice calls bob"] < 0.5
         assert 3 <= said["alice's link: loss=0.3 started"] < 3.5
 
