@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test bench check format lab serve lock clean
+.PHONY: help setup demo test bench scenarios pages check format lab serve lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -34,6 +34,12 @@ test: check ## everything: check, then the whole test suite, two files at a time
 
 bench: $(STAMP) ## measure speed and memory, as ratios within one run (about fifteen minutes)
 	$(BIN)/python -m tests.benchmarks
+
+scenarios: $(STAMP) ## every scenario in virtual time, and whether all that it expects holds (about four minutes)
+	$(BIN)/calllab run --all
+
+pages: $(STAMP) ## write the generated pages of docs anew
+	$(BIN)/python -m tests.rtc.conformance.page
 
 format: $(STAMP) ## put the code into its standard form
 	$(BIN)/ruff format .

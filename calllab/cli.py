@@ -109,7 +109,10 @@ def run(
     elif schema:
         click.echo(schema_text())
     elif everything:
-        sys.exit(0 if run_all(time=time, jobs=jobs, out=out) else EXIT_FAILED)
+        if scenario is not None or changes:
+            raise click.UsageError("--all runs all scenarios as they are: name none, and --set nothing")
+        holds = run_all(time=time, network=network, seed=seed, jobs=jobs, out=out, as_json=as_json)
+        sys.exit(0 if holds else EXIT_FAILED)
     elif scenario is None:
         raise click.UsageError("name a scenario, or use --list or --all")
     else:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 import msgspec
 from rich import box
@@ -15,6 +17,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
+from calllab.errors import CalllabError
 from calllab.lab.kinds import ClockKind, NetworkKind
 from calllab.lab.scenario import Judgement, Scenario, builtin_scenarios, json_schema, load_scenario
 from calllab.lab.scenario.progress import Progress as RunProgress
@@ -100,36 +103,61 @@ def run_command(
     return trial.holds
 
 
-def run_all(*, time: ClockKind, jobs: int, out: Path | None) -> bool:
+def run_all(
+    *,
+    time: ClockKind,
+    network: NetworkKind | None,
+    seed: int | None,
+    jobs: int,
+    out: Path | None,
+    as_json: bool,
+) -> bool:
     """Run all scenarios that come with calllab, ``jobs`` at a time, and print a line for each.
 
-    Those that fail print the expectations that do not hold.  Returns whether all hold.
+    Those that fail print the expectations that do not hold, or why they could not run.  With ``as_json`` the
+    lines go to standard error, and the outcomes to standard output at the end.  Returns whether all hold.
     """
-    return asyncio.run(_run_all(time, jobs, out))
+    outcomes = asyncio.run(_run_all(time, network, seed, jobs, out, Console(highlight=False, stderr=as_json)))
+    if as_json:
+        print(json.dumps(outcomes, indent=2))
+    return all(outcome["holds"] for outcome in outcomes)
 
 
-async def _run_all(time: ClockKind, jobs: int, out: Path | None) -> bool:
-    console = Console(highlight=False)
+async def _run_all(
+    time: ClockKind,
+    network: NetworkKind | None,
+    seed: int | None,
+    jobs: int,
+    out: Path | None,
+    console: Console,
+) -> list[dict[str, Any]]:
     free = asyncio.Semaphore(jobs)
 
-    async def attempt(name: str) -> bool:
+    async def attempt(name: str) -> dict[str, Any]:
         async with free:
             begun = perf_counter()
             folder = None if out is None else out / name
-            trial = await try_scenario(load_scenario(name), time=time, out=folder)
+            try:
+                trial = await try_scenario(
+                    load_scenario(name), time=time, network=network, seed=seed, out=folder
+                )
+            except CalllabError as exc:
+                # The others are worth running all the same.
+                console.print(f"[red]✗[/] {escape(name)}  {escape(str(exc))}", soft_wrap=True)
+                return {"name": name, "holds": False, "error": str(exc)}
             took_s = perf_counter() - begun
         mark = "[green]✓[/]" if trial.holds else "[red]✗[/]"
         console.print(f"{mark} {escape(name)}  [dim]{took_s:.1f} s  {trial.recording.digest()[:16]}[/]")
         for judgement in trial.judgements:
             if not judgement.holds:
                 console.print(f"    {_sentence(judgement)}", soft_wrap=True)
-        return trial.holds
+        return {"name": name, **trial.to_plain()}
 
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(attempt(name)) for name in builtin_scenarios()]
-    held = [task.result() for task in tasks]
-    console.print(f"{sum(held)} of {len(held)} scenarios hold")
-    return all(held)
+    outcomes = [task.result() for task in tasks]
+    console.print(f"{sum(outcome['holds'] for outcome in outcomes)} of {len(outcomes)} scenarios hold")
+    return outcomes
 
 
 def _sentence(judgement: Judgement) -> str:

@@ -22,7 +22,7 @@ def runner() -> CliRunner:
     return CliRunner()
 
 
-@pytest.mark.parametrize("command", ["demo", "diagnose", "report", "serve", "lab"])
+@pytest.mark.parametrize("command", ["demo", "run", "explore", "proxy", "diagnose", "report", "serve", "lab"])
 def test_every_command_is_in_the_help(runner: CliRunner, command: str) -> None:
     """The help names the command with a sentence."""
     listed = runner.invoke(main, ["--help"])

@@ -69,23 +69,33 @@ def patch_gettimeofday() -> Undo:
     if not slots:
         raise LookupError(f"{path.name} does not import gettimeofday")
 
-    def now(result: Any, _: Any) -> int:
-        seconds, microseconds = divmod(round(wall_time() * 1e6), 1_000_000)
-        result.contents.seconds, result.contents.microseconds = seconds, microseconds
-        return 0
-
-    gettimeofday = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(_TimeVal), ctypes.c_void_p)(now)
     before = [ctypes.c_uint64.from_address(slot).value for slot in slots]
-    address = ctypes.cast(gettimeofday, ctypes.c_void_p).value
+    address = ctypes.cast(_GETTIMEOFDAY, ctypes.c_void_p).value
     assert address is not None
-    for slot in slots:
-        _poke(slot, address)
 
-    def undo(_function: object = gettimeofday) -> None:
+    def undo() -> None:
         for slot, value in zip(slots, before, strict=True):
             _poke(slot, value)
 
+    try:
+        for slot in slots:
+            _poke(slot, address)
+    except OSError:
+        undo()
+        raise
     return undo
+
+
+def _gettimeofday(result: Any, _: Any) -> int:
+    seconds, microseconds = divmod(round(wall_time() * 1e6), 1_000_000)
+    result.contents.seconds, result.contents.microseconds = seconds, microseconds
+    return 0
+
+
+# Never freed: another thread may be inside of it when the table is put back.
+_GETTIMEOFDAY: Final = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(_TimeVal), ctypes.c_void_p)(
+    _gettimeofday
+)
 
 
 def _load_address(path: Path) -> int:

@@ -12,11 +12,11 @@ import ast
 import contextlib
 import datetime
 import importlib
-import itertools
 import multiprocessing
 import os
 import random
 import secrets
+import threading
 import time
 import uuid
 from collections import Counter
@@ -26,6 +26,7 @@ from typing import Any, Final
 
 import aioice
 import aiortc
+import av
 from aiortc.rtcdtlstransport import RTCDtlsTransport
 from aiortc.rtcrtpreceiver import RTCRtpReceiver
 from aiortc.rtcrtpsender import RTCRtpSender
@@ -44,7 +45,7 @@ Undo = Callable[[], None]
 class _Shim:
     """A module, some of whose functions are others."""
 
-    def __init__(self, real: Any, **others: Callable[..., Any]) -> None:
+    def __init__(self, real: Any, **others: Any) -> None:
         self.__dict__.update(others)
         self._real = real
 
@@ -86,6 +87,17 @@ def _cpu_count() -> int:
     return multiprocessing.cpu_count() if simulated_loop() is None else 1
 
 
+class _CodecContext:
+    """Makes codecs; x264 splits a picture among as many threads as there are processors, and it shows."""
+
+    @staticmethod
+    def create(*args: Any, **kwargs: Any) -> Any:
+        codec = av.CodecContext.create(*args, **kwargs)
+        if simulated_loop() is not None:
+            codec.thread_count = 1
+        return codec
+
+
 def _now() -> datetime.datetime:
     return datetime.datetime.fromtimestamp(wall_time(), datetime.UTC)
 
@@ -114,6 +126,7 @@ _MODULES: Final[tuple[tuple[str, str, Any], ...]] = (
     ("aiortc.rtcrtpreceiver", "random", _RANDOM),
     ("aiortc.codecs.vpx", "random", _RANDOM),
     ("aiortc.codecs.vpx", "multiprocessing", _Shim(multiprocessing, cpu_count=_cpu_count)),
+    ("aiortc.codecs.h264", "av", _Shim(av, CodecContext=_CodecContext)),
     ("aiortc.mediastreams", "uuid", _UUID),
     ("aiortc.rtcrtpsender", "uuid", _UUID),
     ("aiortc.rtcrtpreceiver", "threading", DecoderThreads()),
@@ -123,20 +136,22 @@ _MODULES: Final[tuple[tuple[str, str, Any], ...]] = (
 
 # aiortc keeps these in sets (rtcdtlstransport.py:264): by default the order follows memory addresses.
 _ORDERED: Final = (RTCDtlsTransport, RTCRtpSender, RTCRtpReceiver)
-_numbers = itertools.count(1)
 
 
 def _number(self: Any) -> int:
-    if simulated_loop() is None:
-        return object.__hash__(self)
     members = self.__dict__
-    if "_simulated_hash" not in members:
-        members["_simulated_hash"] = next(_numbers)
-    value: int = members["_simulated_hash"]
+    value: int | None = members.get("_simulated_hash")
+    if value is None:
+        loop = simulated_loop()
+        if loop is None:
+            return object.__hash__(self)
+        # Of the loop, not of the process: the order must not follow from what was simulated before.
+        value = members["_simulated_hash"] = next(loop.object_numbers)
     return value
 
 
 _users = 0
+_lock = threading.Lock()  # simulations may run in several threads
 _undo: list[Undo] = []
 
 
@@ -144,16 +159,27 @@ _undo: list[Undo] = []
 def library_hooks() -> Iterator[None]:
     """Let the libraries follow simulated loops as long as anybody is in this context."""
     global _users
-    if _users == 0:
-        _undo.extend(_install())
-    _users += 1
+    with _lock:
+        if _users == 0:
+            try:
+                for undo in _install():
+                    _undo.append(undo)
+            except BaseException:
+                _take_out()
+                raise
+        _users += 1
     try:
         yield
     finally:
-        _users -= 1
-        if _users == 0:
-            while _undo:
-                _undo.pop()()
+        with _lock:
+            _users -= 1
+            if _users == 0:
+                _take_out()
+
+
+def _take_out() -> None:
+    while _undo:
+        _undo.pop()()
 
 
 def _install() -> Iterator[Undo]:

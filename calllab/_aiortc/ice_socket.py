@@ -10,6 +10,7 @@ from typing import Any
 from aioice import ice, stun
 
 from calllab._aiortc.datagrams import Address
+from calllab._aiortc.simulated import wall_time
 
 __all__ = ["ConsentCheck", "IceSocket", "PairTraffic"]
 
@@ -35,10 +36,10 @@ class PairTraffic:
     """Of requests, repeated ones too."""
     total_rtt_s: float = 0.0
     current_rtt_s: float | None = None
-    last_sent_at: float | None = None
-    """Loop time."""
-    last_received_at: float | None = None
-    """Loop time."""
+    last_sent_at_ms: float | None = None
+    """Unix milliseconds."""
+    last_received_at_ms: float | None = None
+    """Unix milliseconds."""
 
 
 class ConsentCheck:
@@ -97,11 +98,11 @@ class IceSocket(ice.StunProtocol):
         if not data or not hasattr(self, "local_candidate"):
             return  # an empty datagram is no packet of ours; a socket still being made has no candidate
         traffic = self.with_peer((addr[0], addr[1]))
-        traffic.last_received_at = self._loop.time()
         first = data[0] if isinstance(data, bytes) else 0
         if first > 3:  # RFC 7983: 0..3 is STUN, the rest is DTLS and SRTP
             traffic.packets_received += 1
             traffic.bytes_received += len(data)
+            traffic.last_received_at_ms = wall_time() * 1000
         self._on_received()
         super().datagram_received(data, addr)
 
@@ -109,7 +110,7 @@ class IceSocket(ice.StunProtocol):
         traffic = self.with_peer(addr)
         traffic.packets_sent += 1
         traffic.bytes_sent += len(data)
-        traffic.last_sent_at = self._loop.time()
+        traffic.last_sent_at_ms = wall_time() * 1000
         await super().send_data(data, addr)
 
     def send_stun(self, message: stun.Message, addr: Address) -> None:

@@ -11,6 +11,7 @@ import asyncio
 import random
 import time
 import uuid
+from collections.abc import Callable, Iterator
 from typing import Protocol, cast
 
 __all__ = ["SimulatedLoop", "entropy", "new_uuid", "simulated_loop", "stopwatch", "wall_time"]
@@ -21,6 +22,7 @@ class SimulatedLoop(Protocol):
 
     is_simulated: bool
     entropy: random.Random
+    object_numbers: Iterator[int]
 
     def time(self) -> float:
         """Return the virtual time of the loop, in seconds."""
@@ -32,6 +34,12 @@ class SimulatedLoop(Protocol):
         self, when: float, callback: object, *args: object, context: object = None
     ) -> asyncio.TimerHandle:
         """Call something at a virtual time."""
+
+    def at_close(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Call something when the loop closes; return what takes it back."""
+
+    def call_exception_handler(self, context: dict[str, object]) -> None:
+        """Report an error that nobody waits for."""
 
 
 def simulated_loop() -> SimulatedLoop | None:

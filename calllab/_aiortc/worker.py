@@ -9,7 +9,6 @@ decoded.  What decoding costs there is the host's to say.
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import queue
 import threading
 from collections import deque
@@ -66,8 +65,10 @@ class _Greenlet:
         assert loop is not None
         self._loop = loop
         self._jobs = jobs
-        self._context = contextvars.copy_context()
-        self._greenlet = greenlet.greenlet(lambda: target(*args))
+        self._greenlet = greenlet.greenlet(lambda: self._run(target, args))
+        # Nobody else can: what a parked greenlet holds, its own worker among it, is invisible to the garbage
+        # collector.
+        self._stays = loop.at_close(self._kill)
         self._ready: deque[Any] = deque()
         self._timer: asyncio.TimerHandle | None = None
 
@@ -81,6 +82,15 @@ class _Greenlet:
         self._jobs.attach(self)
         self._resume()
         self.wake()
+
+    def _run(self, target: Callable[..., None], args: tuple[Any, ...]) -> None:
+        try:
+            target(*args)
+        except Exception as exc:
+            # As with a thread, an error ends the worker and reaches nobody who waits.
+            self._loop.call_exception_handler({"message": "a decoder failed and has ended", "exception": exc})
+        finally:
+            self._stays()
 
     def next_job(self) -> Any:
         """Park until a job is ready (called by the worker)."""
@@ -108,16 +118,25 @@ class _Greenlet:
         self.wake()
 
     def join(self, timeout: float | None = None) -> None:
-        """Let the worker finish what it has, and end."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        """Let the worker finish what waits, and end; what it is at is given up."""
+        self._forget_timer()
         while not self._greenlet.dead:
             try:
                 self._ready.append(queue.Queue.get(self._jobs, block=False))
             except queue.Empty:
                 self._ready.append(None)
             self._resume()
+
+    def _kill(self) -> None:
+        self._forget_timer()
+        if not self._greenlet.dead:
+            self._greenlet.parent = greenlet.getcurrent()
+            self._greenlet.throw(greenlet.GreenletExit)
+
+    def _forget_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     def is_alive(self) -> bool:
         """Whether the worker has not ended."""

@@ -37,6 +37,7 @@ def simulate(
     Raises :exc:`~calllab.errors.SimulationStuck` if nothing can happen any more, or the clock stands still;
     RuntimeError if an event loop is running already.
     """
+    _refuse_a_running_loop()
     if clock == "real":
         with asyncio.Runner(debug=debug) as runner:
             return runner.run(main())
@@ -45,3 +46,15 @@ def simulate(
         asyncio.Runner(debug=debug, loop_factory=lambda: VirtualLoop(seed=seed, codecs=codecs)) as runner,
     ):
         return runner.run(main())
+
+
+def _refuse_a_running_loop() -> None:
+    """Say so before anything is made that would be left behind."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return
+    raise RuntimeError(
+        "simulate() cannot run inside of a running event loop: in a coroutine or a notebook, "
+        "use `await asyncio.to_thread(simulate, main)`"
+    )

@@ -33,7 +33,9 @@ EVERYONE: Final = "*"
 _DATAGRAM_BYTES: Final = 65_536
 _DATAGRAMS_PER_TURN: Final = 64
 _RECEIVE_BUFFER_BYTES: Final = 1024 * 1024
-_GRACE_S: Final = 2.0
+_SILENCE_S: Final = 10.0
+"""The legs of a call that has ended are closed when nothing came for so long: two checks of consent (RFC 7675
+section 5.1: every 5 s)."""
 
 UserListener = Callable[[str, NetworkEvent], None]
 
@@ -118,7 +120,7 @@ class UdpProxy:
         self._faults: dict[int, _PlannedForAll] = {}
         self._fault_count = 0
         self._listeners: list[UserListener] = []
-        self._ending: set[asyncio.TimerHandle] = set()
+        self._ending: dict[str, asyncio.TimerHandle] = {}
         self._closed = False
 
     @property
@@ -165,14 +167,23 @@ class UdpProxy:
         return self._table.candidate(call_id, user, candidate, self._loop.time())
 
     def end_call(self, call_id: str) -> None:
-        """Close the legs of a call a little later, when its last datagrams have arrived."""
+        """Close the legs of a call as soon as it is silent.
 
-        def end() -> None:
-            self._ending.discard(handle)
+        What ends a call for one device of a user may leave it to another, so what still passes shows that it
+        is not over.
+        """
+        if call_id not in self._ending:
+            self._end_when_silent(call_id)
+
+    def _end_when_silent(self, call_id: str) -> None:
+        self._ending.pop(call_id, None)
+        if (last_s := self._table.last_s(call_id)) is None:
+            return
+        over_s = last_s + _SILENCE_S
+        if self._loop.time() >= over_s:
             self._table.end_call(call_id)
-
-        handle = self._loop.call_later(_GRACE_S, end)
-        self._ending.add(handle)
+        else:
+            self._ending[call_id] = self._loop.call_at(over_s, self._end_when_silent, call_id)
 
     # Impairments
 
@@ -225,7 +236,7 @@ class UdpProxy:
         if self._closed:
             return
         self._closed = True
-        for handle in self._ending:
+        for handle in self._ending.values():
             handle.cancel()
         for interface in self._interfaces.values():
             interface.close()

@@ -126,7 +126,7 @@ class UdpProxyProcess:
         return replaced
 
     async def end_call(self, call_id: str) -> None:
-        """Close the legs of a call a little later."""
+        """Close the legs of a call as soon as it is silent."""
         await self._ask("end_call", call_id=call_id)
 
     async def set(self, user: str, **changes: Any) -> None:

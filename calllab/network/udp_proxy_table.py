@@ -177,6 +177,11 @@ class ProxyTable:
             return None
         return substitute_candidate(text, lambda candidate: self._place(call, call_id, owner, candidate))
 
+    def last_s(self, call_id: str) -> float | None:
+        """Return when something of a call passed last, signaled or forwarded; None: there is no such call."""
+        call = self._calls.get(call_id)
+        return None if call is None else call.last_s
+
     def end_call(self, call_id: str) -> None:
         """Close the legs of a call; nothing happens if there is none."""
         call = self._calls.pop(call_id, None)

@@ -19,6 +19,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 import itertools
+import math
 import random
 from asyncio import base_events, events
 from collections.abc import Callable, Coroutine, Generator
@@ -47,11 +48,12 @@ class _Timer(events.TimerHandle):
     __slots__ = ("sequence",)
     sequence: int
     _scheduled: bool
+    _when: float
 
     def __lt__(self, other: Any) -> bool:
-        mine, other_when = self.when(), other.when()
-        if mine != other_when:
-            return bool(mine < other_when)
+        mine, theirs = self._when, other._when
+        if mine != theirs:
+            return bool(mine < theirs)
         return bool(self.sequence < other.sequence)
 
 
@@ -96,6 +98,9 @@ class VirtualLoop(base_events.BaseEventLoop):
         self.codecs: CodecMode = codecs
         self.jumps = 0
         """How often the clock was moved."""
+        self.object_numbers = itertools.count(1)
+        """Numbers for objects of the libraries that are kept in sets."""
+        self._at_close: dict[Callable[[], None], None] = {}
         self._now = 0.0
         self._clock_resolution = 1e-9
         self._selector = _Jump(self)
@@ -117,11 +122,18 @@ class VirtualLoop(base_events.BaseEventLoop):
     def call_at(  # type: ignore[override]  # the stubs bind the types of the arguments
         self, when: float, callback: Callable[..., Any], *args: Any, context: Context | None = None
     ) -> asyncio.TimerHandle:
-        """Call something at a virtual time; of those with equal times, in the order of the calls to this."""
-        if self.is_closed():
+        """Call something at a virtual time; of those with equal times, in the order of the calls to this.
+
+        A time that is infinitely far away never comes.  Raises ValueError for NaN.
+        """
+        if self._closed:
             raise RuntimeError("Event loop is closed")
+        if when != when:
+            raise ValueError("a timer needs a time, not NaN")
         timer = _Timer(when, callback, args, self, context)
         timer.sequence = next(self._timer_numbers)
+        if when == math.inf:
+            return timer
         heapq.heappush(self._scheduled, timer)
         timer._scheduled = True
         return timer
@@ -138,6 +150,8 @@ class VirtualLoop(base_events.BaseEventLoop):
         if timeout == 0:
             self._turns_at_once += 1
             if self._turns_at_once > MAX_TURNS_AT_ONCE:
+                # Those who are cancelled now shall have turns to clean up in.
+                self._turns_at_once = 0
                 raise SimulationStuck(
                     f"the clock has stood still at {self._now:g} s for {MAX_TURNS_AT_ONCE} turns of the "
                     f"loop, so something polls without sleeping: {self._waiting()}"
@@ -155,6 +169,19 @@ class VirtualLoop(base_events.BaseEventLoop):
         named = ", ".join(_describe(task) for task in tasks[:_NAMED])
         more = f" and {len(tasks) - _NAMED} more" if len(tasks) > _NAMED else ""
         return f"{len(tasks)} tasks wait: {named}{more}"
+
+    # The end
+
+    def at_close(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Call something when the loop closes, after all tasks have ended; return what takes it back."""
+        self._at_close[callback] = None
+        return lambda: self._at_close.pop(callback, None)
+
+    def close(self) -> None:
+        """Close the loop, and end what belongs to it."""
+        while self._at_close and not self.is_running():
+            self._at_close.popitem()[0]()
+        super().close()
 
     # What asyncio asks of a loop
 

@@ -42,7 +42,8 @@ __all__ = [
     "render",
 ]
 
-MAX_MESSAGE_SIZE: Final = 65536
+MAX_MESSAGE_SIZE: Final = 262144
+"""As browsers say; aiortc's receive window holds four of them."""
 _SCTP_PORT: Final = 5000
 _ICE_CHARACTERS: Final = string.ascii_letters + string.digits + "+/"
 

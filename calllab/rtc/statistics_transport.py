@@ -98,6 +98,8 @@ def _add_pair(add: Add, pair: PairSnapshot) -> None:
             "packetsReceived": traffic.packets_received,
             "bytesSent": traffic.bytes_sent,
             "bytesReceived": traffic.bytes_received,
+            "lastPacketSentTimestamp": traffic.last_sent_at_ms,
+            "lastPacketReceivedTimestamp": traffic.last_received_at_ms,
             "requestsSent": traffic.requests_sent,
             "requestsReceived": traffic.requests_received,
             "responsesSent": traffic.responses_sent,

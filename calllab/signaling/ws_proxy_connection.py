@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import logging
 import random
+import select
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from socket import SHUT_RDWR
@@ -33,6 +34,11 @@ _log = logging.getLogger(__name__)
 
 _FRAMES_IN_LANE: Final = 1024
 """So many frames may be on their way in one direction; then their sender has to wait."""
+_LOOK_S: Final = 0.5
+"""How often a sender that has to wait is looked at: nothing is read from it, so its end is not noticed."""
+_WAIT_S: Final = 30.0
+"""So long a sender may have to wait, then it is cut off; the end of one that has filled its TCP window does not
+even reach this machine."""
 _CLOSE_TIMEOUT_S: Final = 1.0
 """How long the other side has to take what may still go on, and the close."""
 
@@ -178,7 +184,8 @@ class ProxiedConnection:
             received = await socket.receive()
             match received.type:
                 case WSMsgType.TEXT | WSMsgType.BINARY:
-                    await pump.room(_FRAMES_IN_LANE)
+                    if not await self._has_room(pump, socket):
+                        return _End()
                     await self._take(Frame(received.type, received.data), pump, direction)
                 case WSMsgType.PING:
                     await other.ping(received.data)
@@ -192,6 +199,21 @@ class ProxiedConnection:
                     return _End(None if code in (None, 1006) else _sendable(code))
                 case _:
                     return _End()
+
+    async def _has_room(self, pump: Pump[Frame], socket: ClientSocket | RelaySocket) -> bool:
+        """Wait until a lane takes another frame; False: its sender is gone, or has waited too long."""
+        loop = asyncio.get_running_loop()
+        until_s = loop.time() + _WAIT_S
+        while loop.time() < until_s:
+            try:
+                async with asyncio.timeout(_LOOK_S):
+                    await pump.room(_FRAMES_IN_LANE)
+                return True
+            except TimeoutError:
+                if _is_gone(socket):
+                    return False
+        _log.info("the signaling of %s had to wait for %g s, and is cut off", self._user_id, _WAIT_S)
+        return False
 
     async def _take(self, frame: Frame, pump: Pump[Frame], direction: Direction) -> None:
         message = _message_in(frame)
@@ -227,6 +249,19 @@ class ProxiedConnection:
             if connection is not None:
                 with contextlib.suppress(OSError):
                     connection.shutdown(SHUT_RDWR)
+
+
+def _is_gone(socket: ClientSocket | RelaySocket) -> bool:
+    """Say whether the other end has closed or lost its TCP connection, without reading from it."""
+    connection: Any = socket.get_extra_info("socket")
+    if socket.closed or connection is None or connection.fileno() < 0:
+        return True
+    # Without poll (Windows) the end is noticed when there is room again.
+    if not hasattr(select, "poll"):
+        return False
+    poll = select.poll()
+    poll.register(connection.fileno(), getattr(select, "POLLRDHUP", 0))
+    return bool(poll.poll(0))
 
 
 def _message_in(frame: Frame) -> Message:

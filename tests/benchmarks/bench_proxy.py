@@ -1,8 +1,8 @@
-"""How punctual the UDP proxy is: its timing error at 1,000 packets/s, beside a forwarder that does nothing.
+"""How punctual the UDP proxy is: its timing error at 1,000 datagrams/s, beside a forwarder that does nothing.
 
-Run it as ``python -m tests.benchmarks.bench_proxy``.  Each datagram carries the time of its sending; the time
-of its arrival is the kernel's.  The forwarder delays nothing, so that its latency is what the machine itself
-adds in the same run; the proxy's error is its latency less the delay that was set.
+``python -m tests.benchmarks.bench_proxy [--rate N] [--seconds N] [--json]``.  Each datagram carries the time
+of its sending; the time of its arrival is the kernel's.  The forwarder delays nothing, so that its latency is
+what the machine itself adds in the same run; the proxy's error is its latency less the delay that was set.
 """
 
 from __future__ import annotations
@@ -11,12 +11,14 @@ import argparse
 import asyncio
 import multiprocessing
 import socket
+import statistics
 import struct
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Final
 
 from calllab.network.udp_proxy_process import UdpProxyProcess
+from tests.benchmarks.table import Table, benchmark
 from tests.network.udp_peers import HOST, Address, IcePeer, addresses
 
 _SO_TIMESTAMPNS: Final = 35
@@ -47,7 +49,7 @@ def _collect(receiving: socket.socket, count: int) -> list[float]:
     """Return the latencies of what arrives, in seconds, by the kernel's time of arrival."""
     receiving.setblocking(True)
     receiving.settimeout(1.0)
-    latencies = []
+    latencies: list[float] = []
     while len(latencies) < count:
         try:
             data, ancillary, _, _ = receiving.recvmsg(2048, 64)
@@ -103,30 +105,42 @@ async def _proxied(count: int, rate: float) -> list[float]:
     return [latency - _DELAY_MS / 1000.0 for latency in latencies]
 
 
-def _percentile(values: list[float], share: float) -> float:
+def _percentile_us(values: list[float], share: float) -> float:
     return sorted(values)[min(len(values) - 1, int(share * len(values)))] * 1e6
 
 
-def main() -> None:
-    """Measure both by turns, and print medians over the rounds."""
+KINDS: Final[Mapping[str, Callable[[int, float], Coroutine[None, None, list[float]]]]] = {
+    "no-op forwarder": _no_op,
+    "proxy": _proxied,
+}
+
+
+def measure() -> list[Table]:
+    """Measure both by turns; what is reported are medians over the rounds."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rate", type=float, default=1000.0, help="datagrams per second")
     parser.add_argument("--seconds", type=float, default=4.0)
-    options = parser.parse_args()
+    options, _ = parser.parse_known_args()
     count = int(options.rate * options.seconds)
-    kinds: tuple[tuple[str, Callable[[int, float], object]], ...] = (("no-op", _no_op), ("proxy", _proxied))
-    found: dict[str, list[list[float]]] = {name: [] for name, _ in kinds}
+    found: dict[str, list[list[float]]] = {name: [] for name in KINDS}
     for _ in range(_ROUNDS):
-        for name, measure in kinds:
-            found[name].append(asyncio.run(measure(count, options.rate)))  # type: ignore[arg-type]
-    print(f"{options.rate:g} datagrams/s, {count} a round, {_ROUNDS} rounds; microseconds, median of rounds")
+        for name, one_round in KINDS.items():
+            found[name].append(asyncio.run(one_round(count, options.rate)))
+    table = Table(
+        f"UDP proxy, {options.rate:g} datagrams/s",
+        f"{count} datagrams a round, {_ROUNDS} rounds by turns, microseconds, median of the rounds",
+    )
     for name, rounds in found.items():
         p50, p99 = (
-            sorted(_percentile(values, share) for values in rounds)[len(rounds) // 2] for share in (0.5, 0.99)
+            round(statistics.median(_percentile_us(values, share) for values in rounds))
+            for share in (0.5, 0.99)
         )
         got = sum(len(values) for values in rounds) / (count * _ROUNDS)
-        print(f"{name:6} p50 {p50:8.0f}  p99 {p99:8.0f}  arrived {got:.1%}")
+        table.row(path=name, p50_us=p50, p99_us=p99, arrived=f"{got:.1%}")
+    return [table]
 
+
+main = benchmark(measure)
 
 if __name__ == "__main__":
     main()

@@ -271,6 +271,24 @@ async def test_a_call_that_has_ended_gives_its_legs_back() -> None:
         proxy.close()
 
 
+async def test_a_call_goes_on_while_anything_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One device's hang-up leaves the call to the other: its legs close when it is silent, not before."""
+    monkeypatch.setattr("calllab.network.udp_proxy._SILENCE_S", 0.1)
+    async with connected_pair() as (proxy, pair):
+        proxy.end_call("c1")
+        proxy.end_call("unknown")
+        for n in range(8):
+            await asyncio.sleep(0.04)
+            proxy.end_call("c1")
+            pair.alice.send(b"\x80%d" % n, pair.bob_leg)
+            assert await pair.bob.receive() == (b"\x80%d" % n, pair.alice_leg)
+        async with asyncio.timeout(2):
+            while proxy.counters()["legs"]:
+                await asyncio.sleep(0.02)
+        pair.alice.send(b"\x80late", pair.bob_leg)
+        assert await pair.bob.silent()
+
+
 @pytest.mark.skipif(own_address(socket.AF_INET6) is None, reason="this machine has no IPv6 address")
 async def test_legs_are_of_the_family_of_what_they_stand_for(proxy: UdpProxy) -> None:
     """An IPv6 candidate gets an IPv6 leg, and datagrams pass."""

@@ -111,3 +111,27 @@ def test_a_scenario_file_of_ones_own_runs_in_a_process_of_its_own(tmp_path: Path
     (folder,) = (tmp_path / "runs").iterdir()
     assert folder.name.startswith("mine-")
     assert Recording.load(folder).event_rows
+
+
+def test_all_goes_on_after_one_that_cannot_run(
+    runner: CliRunner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """--all names the scenario that could not run, runs the others, and ends with 1; --json tells it all."""
+    chosen = {name: path for name, path in builtin_scenarios().items() if name in ("missed", "rejected")}
+    monkeypatch.setattr("calllab.terminal_run.builtin_scenarios", lambda: chosen)
+    (tmp_path / "missed").mkdir()
+    (tmp_path / "missed" / "something").write_text("is here already")
+    done = runner.invoke(main, ["run", "--all", "--json", "--out", str(tmp_path)])
+    assert done.exit_code == 1
+    missed, rejected = json.loads(done.stdout)
+    assert missed["name"] == "missed"
+    assert "is not empty" in missed["error"]
+    assert rejected["holds"] is True
+    assert "1 of 2 scenarios hold" in done.stderr
+
+
+def test_all_takes_no_scenario(runner: CliRunner) -> None:
+    """--all with a name or a change is a mistake, and says so."""
+    done = runner.invoke(main, ["run", "missed", "--all"])
+    assert done.exit_code == 2
+    assert "name none" in done.stderr

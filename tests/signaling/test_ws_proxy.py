@@ -7,6 +7,7 @@ import logging
 import random
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from socket import SHUT_RDWR
 from typing import Any, Self
 
 import aiohttp
@@ -298,24 +299,54 @@ async def test_messages_are_rewritten_before_they_meet_the_faults(service: Servi
     assert {user for user, _ in seen} == {"alice"}
 
 
+FLOOD = b'{"type":"message","recipientId":"nobody","encryptedContent":"%s"}' % (b"x" * 30_000)
+
+
+async def flooded(socket: aiohttp.ClientWebSocketResponse[bool], frame: bytes = FLOOD) -> None:
+    """Send until nothing is taken any more."""
+    with pytest.raises(TimeoutError):
+        for _ in range(20_000):
+            async with asyncio.timeout(0.5):
+                await socket.send_frame(frame, WSMsgType.TEXT)
+
+
 async def test_a_sender_waits_when_too_much_is_on_its_way(proxy: SignalingProxy) -> None:
     """Held messages are bounded: the proxy stops reading, and memory does not grow."""
     async with Users(proxy.url) as users:
         alice = await users.socket("alice")
         hold = proxy.faults.plan(SignalingFault(kind="hold"))
-        frame = b'{"type":"message","recipientId":"nobody","encryptedContent":"%s"}' % (b"x" * 30_000)
-
-        async def flood() -> None:
-            for _ in range(3000):
-                await alice.send_frame(frame, WSMsgType.TEXT)
-
-        flooding = asyncio.create_task(flood())
-        done, _ = await asyncio.wait([flooding], timeout=2)
-        assert not done
+        await flooded(alice)
         assert proxy.faults.count(hold) <= 1024
         proxy.faults.cancel(hold)
-        flooding.cancel()
-        await asyncio.gather(flooding, return_exceptions=True)
+
+
+@pytest.mark.parametrize("frame", [b'{"type":"typing","recipientId":"nobody"}', FLOOD], ids=["few", "many"])
+async def test_a_client_that_dies_while_its_direction_is_full_is_noticed(
+    proxy: SignalingProxy, frame: bytes
+) -> None:
+    """It loses its connection to the relay too, whether or not more of it waits to be read."""
+    told: list[ProxyEvent] = []
+    proxy.on_event(told.append)
+    async with Users(proxy.url) as users:
+        alice, bob = await users.socket("alice"), await users.channel("bob")
+        hold = proxy.faults.plan(SignalingFault(kind="hold", direction="alice->*"))
+        if frame is FLOOD:
+            await flooded(alice)
+        else:
+            for _ in range(1025):
+                await alice.send_frame(frame, WSMsgType.TEXT)
+        async with asyncio.timeout(5):
+            while proxy.faults.count(hold) < 1024:
+                await asyncio.sleep(0.01)
+        assert proxy.connections == 2
+        connection = alice.get_extra_info("socket")
+        connection.shutdown(SHUT_RDWR)
+        async with asyncio.timeout(5):
+            while proxy.connections == 2:
+                await asyncio.sleep(0.01)
+        await bob.send(typing("alice"))
+        assert (await bob.receive())["code"] == "recipient-offline"
+    assert ("disconnected", "alice") in [(event.event, event.user_id) for event in told]
 
 
 async def test_a_relay_that_is_gone_is_named(service: Service) -> None:

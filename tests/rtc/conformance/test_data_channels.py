@@ -286,7 +286,7 @@ async def test_6_2_messages_of_all_kinds(negotiated: bool) -> None:
             "\ud800",
         ):
             here.send(message)
-        here.send(b"x" * 65536)
+        here.send(b"x" * 262144)
         await until(lambda: len(heard) == 7, "all messages")
         assert heard[:6] == [
             "",
@@ -296,7 +296,7 @@ async def test_6_2_messages_of_all_kinds(negotiated: bool) -> None:
             b"abc",
             "\N{REPLACEMENT CHARACTER}",
         ]
-        assert heard[6] == b"x" * 65536
+        assert heard[6] == b"x" * 262144
 
 
 @clause("6.2", "send, step 1: only an open channel sends")
@@ -327,7 +327,7 @@ async def test_6_2_max_message_size(line: str, limit: float) -> None:
     """The limit is the peer's; a message of that many bytes passes, one more is refused before it is sent."""
     async with wired_pair() as pair:
         channel = pair.a.createDataChannel("x")
-        await rewritten_answer(pair, "a=max-message-size:65536\r\n", line)
+        await rewritten_answer(pair, "a=max-message-size:262144\r\n", line)
         await until(lambda: channel.readyState == "open", "the channel open")
         assert pair.a.sctp is not None
         assert pair.a.sctp.maxMessageSize == limit
@@ -351,7 +351,7 @@ async def test_4_4_1_5_max_message_size_can_change() -> None:
         here, _ = await pair.channel_pair()
         sctp = pair.a.sctp
         assert sctp is not None
-        await rewritten_answer(pair, "a=max-message-size:65536\r\n", "a=max-message-size:100\r\n")
+        await rewritten_answer(pair, "a=max-message-size:262144\r\n", "a=max-message-size:100\r\n")
         await until(lambda: sctp.maxMessageSize == 100, "the new limit")
         with pytest.raises(TypeError):
             here.send("x" * 101)

@@ -24,7 +24,7 @@ from calllab.rtc import (
 )
 from tests._aiortc.helpers import Wire
 from tests._aiortc.test_relay import account, turn_server
-from tests.rtc.conformance.channels import WiredPair, pair_with, wired_pair
+from tests.rtc.conformance.channels import WiredPair, inbox_of, pair_with, wired_pair
 from tests.rtc.conformance.clauses import clause
 from tests.rtc.peers import until
 from tests.rtc.test_statistics import MANDATORY, UNDEFINED
@@ -32,7 +32,8 @@ from tests.rtc.test_statistics import MANDATORY, UNDEFINED
 PAGE: Final = Path(__file__).parents[3] / "docs" / "statistics.md"
 GENERIC: Final = {"id", "type", "timestamp"}
 REAL: Final = {
-    "jitter", "jitterBufferDelay", "lastPacketReceivedTimestamp", "audioLevel", "totalAudioEnergy",
+    "jitter", "jitterBufferDelay", "lastPacketReceivedTimestamp", "lastPacketSentTimestamp", "audioLevel",
+    "totalAudioEnergy",
     "totalSamplesDuration", "framesPerSecond", "totalDecodeTime", "totalEncodeTime",
     "totalInterFrameDelay", "totalSquaredInterFrameDelay", "totalFreezesDuration", "fractionLost",
     "roundTripTime", "totalRoundTripTime", "remoteTimestamp", "currentRoundTripTime", "timestamp",
@@ -276,6 +277,47 @@ async def test_8_5_a_connection_with_data_only() -> None:
         assert after["consentRequestsSent"] > before["consentRequestsSent"]
         assert after["totalRoundTripTime"] > before["totalRoundTripTime"]
         assert 0 < after["currentRoundTripTime"] < 0.5
+
+
+@clause(
+    "8.14",
+    "candidate-pair: when the latest packet was sent and received, checks apart",
+    document="webrtc-stats",
+)
+async def test_8_5_when_a_pair_was_last_used() -> None:
+    """The times stand still through consent checks, move with data, and are absent before any packet."""
+    async with wired_pair() as pair:
+        here, there = await pair.channel_pair()
+        heard = inbox_of(there)
+
+        async def used() -> dict[str, Any]:
+            report = await pair.a.getStats()
+            for entry in report.of_type("candidate-pair"):
+                for way in ("Sent", "Received"):
+                    assert (f"lastPacket{way}Timestamp" in entry) == (entry[f"packets{way}"] > 0)
+            return report[report["transport"]["selectedCandidatePairId"]]
+
+        def idle(entry: dict[str, Any]) -> tuple[Any, ...]:
+            return tuple(entry[f"lastPacket{way}Timestamp"] for way in ("Sent", "Received"))
+
+        before = await used()
+        async with asyncio.timeout(8):
+            while True:
+                await asyncio.sleep(0.1)
+                after = await used()
+                packets = [after[f"packets{way}"] - before[f"packets{way}"] for way in ("Sent", "Received")]
+                if packets != [0, 0]:
+                    before = after  # the association is still settling
+                elif after["responsesReceived"] > before["responsesReceived"]:
+                    break
+        assert idle(after) == idle(before)
+        sent_at_ms = time.time() * 1000
+        here.send("now")
+        await until(lambda: heard == ["now"], "the message")
+        await until(lambda: here.bufferedAmount == 0, "nothing left to send")
+        last = await used()
+        assert sent_at_ms <= last["lastPacketSentTimestamp"] <= last["timestamp"]
+        assert last["lastPacketReceivedTimestamp"] >= after["lastPacketReceivedTimestamp"]
 
 
 @clause("8.5", "dataChannelsClosed counts channels that left the open state, and no others")

@@ -220,7 +220,7 @@ async def test_6_1_1_the_sctp_transport() -> None:
         await finish(pair.a, pair.b)
         sctp = pair.a.sctp
         assert sctp is not None
-        assert (sctp.state, sctp.maxChannels, sctp.maxMessageSize) == ("connecting", None, 65536)
+        assert (sctp.state, sctp.maxChannels, sctp.maxMessageSize) == ("connecting", None, 262144)
         states: list[str] = []
         sctp.on("statechange", lambda: states.append(sctp.state))
         for candidates in pair.candidates:
