@@ -91,6 +91,10 @@ class SctpTransport:
         """The largest message that the peer takes, in bytes; infinite if it sets no limit."""
         return float(self._inner._remote_max_message_size or "inf")
 
+    def limit_messages(self, size: int) -> None:
+        """Take what the peer says of the largest message that it takes, 0 being no limit."""
+        self._inner._remote_max_message_size = size
+
     @property
     def max_channels(self) -> int | None:
         """How many channels can be open; None before the association is there."""
@@ -158,7 +162,7 @@ class SctpTransport:
         if self._stopped:
             return
         if self._started:
-            self._inner._remote_max_message_size = remote_max_message_size
+            self.limit_messages(remote_max_message_size)
             return
         self._started = True
         await self._inner.start(RTCSctpCapabilities(maxMessageSize=remote_max_message_size), remote_port)

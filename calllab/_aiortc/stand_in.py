@@ -28,8 +28,10 @@ from calllab._aiortc.simulated import simulated_loop
 __all__ = ["decoder_for", "encoder_for"]
 
 _KEPT_BYTES: Final = 64 * 1024 * 1024
-"""Frames under way and those that were lost; the oldest give way."""
-_HEADER: Final = struct.Struct("!BI")
+"""Frames of one stream that are under way or were lost; the oldest give way."""
+_KEPT_FRAMES: Final = 4096
+_HEADER: Final = struct.Struct("!BII")
+"""What follows, the number of the stream, and that of the frame."""
 # The lowest bit of a VP8 frame says that it is no key frame (RFC 6386 section 9.1).
 _KEY, _DELTA = 0, 1
 _ENCODED: Final = 2
@@ -47,25 +49,33 @@ _MIN_FRAME_BYTES: Final = 64
 _BITS_PER_PIXEL: Final = 0.25
 
 
-class _Frames:
-    """The frames under way, by number."""
+class _Stream:
+    """The frames of one encoder that are under way, by number."""
 
-    def __init__(self) -> None:
+    def __init__(self, number: int) -> None:
+        self._number = number
         self._frames: OrderedDict[int, Frame] = OrderedDict()
         self._bytes = 0
         self._next = 0
 
-    def add(self, frame: Frame) -> int:
+    def add(self, kind: int, frame: Frame) -> bytes:
+        """Keep a frame until it is taken, and return the header that stands for it."""
         number = self._next = (self._next + 1) & 0xFFFFFFFF
         self._frames[number] = frame
         self._bytes += _size(frame)
-        while self._bytes > _KEPT_BYTES and len(self._frames) > 1:
-            _, oldest = self._frames.popitem(last=False)
-            self._bytes -= _size(oldest)
-        return number
+        while len(self._frames) > (1 if self._bytes > _KEPT_BYTES else _KEPT_FRAMES):
+            self._bytes -= _size(self._frames.popitem(last=False)[1])
+        return _HEADER.pack(kind, self._number, number)
 
-    def get(self, number: int) -> Frame | None:
-        return self._frames.get(number)
+    def take(self, number: int) -> Frame | None:
+        """Return a frame, once.  Those sent before it need not be kept: frames are decoded in their order."""
+        if number not in self._frames:
+            return None
+        while True:
+            found, frame = self._frames.popitem(last=False)
+            self._bytes -= _size(frame)
+            if found == number:
+                return frame
 
 
 def _size(frame: Frame) -> int:
@@ -73,13 +83,21 @@ def _size(frame: Frame) -> int:
     return sum(plane.buffer_size for plane in frame.planes)
 
 
-def _frames() -> _Frames:
+def _streams() -> weakref.WeakValueDictionary[int, _Stream]:
+    """Return the streams of the running simulation; each lives as long as its encoder."""
     loop: Any = simulated_loop()
-    frames = getattr(loop, "stand_in_frames", None)
-    if frames is None:
-        frames = loop.stand_in_frames = _Frames()
-    assert isinstance(frames, _Frames)
-    return frames
+    streams: weakref.WeakValueDictionary[int, _Stream] | None = getattr(loop, "stand_in_streams", None)
+    if streams is None:
+        streams = loop.stand_in_streams = weakref.WeakValueDictionary()
+    return streams
+
+
+def _new_stream() -> _Stream:
+    loop = simulated_loop()
+    assert loop is not None
+    number = next(loop.object_numbers)
+    stream = _streams()[number] = _Stream(number)
+    return stream
 
 
 def _stands_in() -> bool:

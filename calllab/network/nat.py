@@ -177,6 +177,11 @@ class Nat:
         counters.inbound += 1
         return mapping.key[0]
 
+    def internal(self, external: Address) -> Address | None:
+        """Return whose port that is, if anybody's, as somebody who can look into the NAT sees it."""
+        mapping = self._by_port.get(external[1]) if external[0] == self.address else None
+        return None if mapping is None else mapping.key[0]
+
     def mappings(self, now: float) -> tuple[NatMapping, ...]:
         """Return the mappings in use, the one that has been idle longest first."""
         self._advance(now)

@@ -20,6 +20,8 @@ Address: TypeAlias = tuple[str, int]
 
 _FIRST_PORT: Final = 49152  # RFC 6335: the dynamic ports
 _PORTS: Final = 65536 - _FIRST_PORT
+_LARGEST: Final = 65_507
+"""What a UDP datagram over IPv4 can hold."""
 
 
 class VirtualSocket(asyncio.DatagramTransport):
@@ -39,11 +41,18 @@ class VirtualSocket(asyncio.DatagramTransport):
         self._closing = False
 
     def sendto(self, data: Any, addr: Any = None) -> None:
-        """Send a datagram; dropped without a word if the socket is closed."""
+        """Send a datagram; dropped without a word if the socket is closed.
+
+        One that no UDP datagram can hold is reported to the protocol, as asyncio does.
+        """
         to = addr if addr is not None else self._remote
         if to is None:
             raise ValueError("a datagram needs an address")
-        if not self._closing:
+        if len(data) > _LARGEST:
+            self._protocol.error_received(
+                OSError(errno.EMSGSIZE, f"{len(data)} bytes are too many for a datagram")
+            )
+        elif not self._closing:
             self.host.network.carry(self, bytes(data), (to[0], to[1]))
 
     def arrive(self, data: bytes, source: Address) -> None:

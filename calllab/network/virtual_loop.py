@@ -91,6 +91,7 @@ class VirtualLoop(base_events.BaseEventLoop):
 
     is_simulated: Final = True
     _scheduled: list[_Timer]
+    _closed: bool
 
     def __init__(self, *, seed: int = 0, codecs: CodecMode = "real") -> None:
         super().__init__()
@@ -217,6 +218,14 @@ class VirtualLoop(base_events.BaseEventLoop):
     async def create_connection(self, *_args: Any, **_options: Any) -> Any:
         """Refuse: there are no sockets but those of the virtual network."""
         raise OSError("there are no real connections in virtual time")
+
+    async def create_server(self, *_args: Any, **_options: Any) -> Any:
+        """Refuse: nobody could connect."""
+        raise OSError("there are no real servers in virtual time")
+
+    async def getnameinfo(self, sockaddr: Any, flags: int = 0) -> Any:
+        """Refuse: there is no name service but that of the virtual network."""
+        raise OSError(f"{sockaddr} has no name in virtual time")
 
     def _make_task(
         self,

@@ -13,9 +13,10 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import ipaddress
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Final, Literal, NamedTuple, TypeAlias
 
 from calllab.errors import InvalidSetting
@@ -38,8 +39,6 @@ Verdict: TypeAlias = Literal["delivered", "nat-full", "nat-filtered", "no-route"
 # Addresses for documentation (RFC 5737, RFC 2544): they cannot be anybody's.
 _PUBLIC: Final = ipaddress.IPv4Network("198.18.0.0/15")
 _PRIVATE: Final = ipaddress.IPv4Network("10.0.0.0/8")
-_HOSTS_PER_SITE: Final = 250
-
 
 class DatagramRecord(NamedTuple):
     """One datagram in the log, as it left its sender's link."""
@@ -61,6 +60,17 @@ class Site:
     nat: Nat | None = None
     public_address: str | None = None
     addresses: Iterator[str] = field(default_factory=lambda: iter(()))
+    left: deque[str] = field(default_factory=deque)
+    """Addresses that were given back, the one that has been free longest first."""
+
+    def new_address(self) -> str:
+        """Return an address that is free: a fresh one as long as there are any; raises InvalidSetting."""
+        address = next(self.addresses, None)
+        if address is not None:
+            return address
+        if not self.left:
+            raise InvalidSetting(f"no address is left on {self.name!r}: take fewer hosts, or more NATs")
+        return self.left.popleft()
 
 
 class VirtualNetwork:
@@ -88,6 +98,7 @@ class VirtualNetwork:
         self._private_nets = _PRIVATE.subnets(new_prefix=24)
         self._open = Site("internet", addresses=self._public)
         self._routes: dict[tuple[str, str], NetworkInterface] = {}
+        self._all_routes: list[NetworkInterface] = []
         self._servers: list[VirtualTurnServer] = []
 
     # Building
@@ -95,9 +106,12 @@ class VirtualNetwork:
     def add_nat(self, name: str, settings: NatSettings) -> Nat:
         """Add a NAT, behind which hosts can stand; raises InvalidSetting if the name is taken."""
         self._check_name(name)
-        public = next(self._public)
+        inside = next(self._private_nets, None)
+        if inside is None:
+            raise InvalidSetting(f"there is no room for another NAT ({name!r}): {len(self._sites)} are there")
+        public = self._open.new_address()
         # The first address of the inner network is the NAT's own.
-        addresses = (str(address) for address in list(next(self._private_nets).hosts())[1:])
+        addresses = (str(address) for address in islice(inside.hosts(), 1, None))
         nat = Nat(settings, public, seed=self.seed, name=name)
         site = self._sites[name] = Site(name, nat, public, addresses)
         self._nats_by_address[public] = site
@@ -119,7 +133,7 @@ class VirtualNetwork:
             nat = f"{name}-nat"
         site = self._site(nat)
         host = VirtualHost(
-            self, name, site, next(site.addresses), self.seed, costs if costs is not None else self._costs
+            self, name, site, site.new_address(), self.seed, costs if costs is not None else self._costs
         )
         self._hosts[name] = self._by_address[host.address] = host
         return host
@@ -163,27 +177,32 @@ class VirtualNetwork:
     def set_route(self, source: str, destination: str, settings: LinkSettings) -> NetworkInterface:
         """Put a link between two hosts, one way, and return it; it can be changed at any time.
 
-        It stands behind the sender's own link and NAT.  Without one, the way takes no time.
+        It stands behind the sender's own link and NAT.  Without one, the way takes no time.  Another one for
+        the same hosts takes its place; what is under way on the one before still arrives.
         """
         self.host(source), self.host(destination)
         route = NetworkInterface(settings, seed=self.seed, name=f"{source}=>{destination}")
         self._routes[source, destination] = route
+        self._all_routes.append(route)
         return route
 
     def move(self, host: VirtualHost, *, nat: str | None = None) -> str:
-        """Give a host a new address on its own site, or behind ``nat``, and return it."""
-        if nat is not None:
-            host.site = self._site(nat)
+        """Give a host a new address on its own site, or behind ``nat``, and return it.
+
+        Raises :exc:`~calllab.errors.InvalidSetting`, and moves nothing, if there is no such NAT or no address.
+        """
+        site = host.site if nat is None else self._site(nat)
+        address = site.new_address()
         del self._by_address[host.address]
-        address = next(host.site.addresses)
-        self._by_address[address] = host
+        host.site.left.append(host.address)
+        host.site, self._by_address[address] = site, host
         return address
 
     def close(self) -> None:
         """Stop the servers and drop what is under way on routes."""
         for server in self._servers:
             server.stop()
-        for route in self._routes.values():
+        for route in self._all_routes:
             route.close()
 
     def _site(self, nat: str | None) -> Site:
@@ -216,7 +235,8 @@ class VirtualNetwork:
         source, site = sender.local, sender.host.site
         local = self._by_address.get(destination[0])
         if local is not None and local.site is site and site.nat is not None:
-            self._arrive(sender.host, source, destination, data)  # on the same side of the same NAT
+            # On the same side of the same NAT.
+            self._take_route(local.name, sender.host, source, destination, data)
             return
         if destination[1] in self.blocked_ports:
             self._note(source, destination, data, "blocked")
@@ -227,23 +247,31 @@ class VirtualNetwork:
                 self._note(source, destination, data, "nat-full")
                 return
             source = mapped
-        receiver = self._receiver(destination)
-        route = self._routes.get((sender.host.name, receiver)) if receiver is not None else None
+        receiver = self._receiver(destination) if self._routes else None
+        self._take_route(receiver, sender.host, source, destination, data)
+
+    def _take_route(
+        self, receiver: str | None, sender: VirtualHost, source: Address, destination: Address, data: bytes
+    ) -> None:
+        route = self._routes.get((sender.name, receiver)) if receiver is not None else None
         if route is None:
-            self._arrive(sender.host, source, destination, data)
+            self._arrive(sender, source, destination, data)
         else:
-            route.send(sender, data, destination, lambda d, to: self._arrive(sender.host, source, to, d))
+            # The network is the one socket of all routes: what has left a host no longer depends on its own.
+            route.send(self, data, destination, lambda d, to: self._arrive(sender, source, to, d))
 
     def _receiver(self, destination: Address) -> str | None:
-        """Return the name of the host behind an address, as far as routes need it."""
-        host = self._by_address.get(destination[0])
-        if host is not None:
-            return host.name
-        site = self._nats_by_address.get(destination[0])
-        if site is None:
-            return None
-        behind = [host.name for host in self._hosts.values() if host.site is site]
-        return behind[0] if len(behind) == 1 else site.name
+        """Return the name of the host that a datagram is for, as far as routes need it."""
+        address = destination[0]
+        site = self._nats_by_address.get(address)
+        if site is not None:
+            assert site.nat is not None
+            internal = site.nat.internal(destination)
+            if internal is None:
+                return None
+            address = internal[0]
+        host = self._by_address.get(address)
+        return None if host is None else host.name
 
     def _arrive(self, sender: VirtualHost, source: Address, destination: Address, data: bytes) -> None:
         now = asyncio.get_running_loop().time()

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
@@ -96,16 +97,24 @@ def _cell(value: Any, decimals: int | None) -> str:
     return "–" if pd.isna(value) else f"{value:,.{decimals}f}"
 
 
-def _about(recording: Recording) -> Iterator[tuple[str, str]]:
-    """Yield what the recording says of itself, as (name, value)."""
+def _about(recording: Recording) -> Iterator[tuple[str, str, str]]:
+    """Yield what the recording says of itself, as name, value, and what is worth a look at most."""
     for member in ("settings", "peers", "versions"):
         told = recording.meta.get(member)
         for name, value in told.items() if isinstance(told, Mapping) else ():
-            if isinstance(value, Mapping):
-                value = ", ".join(f"{key} {setting}" for key, setting in value.items())
-            yield str(name), str(value)
-    yield "digest", recording.digest()
-    yield "report by", f"calllab {__version__}"
+            yield str(name), *_words(value)
+    yield "digest", recording.digest(), ""
+    yield "report by", f"calllab {__version__}", ""
+
+
+def _words(value: object) -> tuple[str, str]:
+    """Return a value in one line, and as a text of its own if it is a structure."""
+    if not isinstance(value, Mapping):
+        return str(value), ""
+    if any(isinstance(part, Mapping | list) for part in value.values()):
+        text = yaml.safe_dump(dict(value), sort_keys=False, allow_unicode=True, width=100)
+        return str(value.get("title", "")), text
+    return ", ".join(f"{key} {setting}" for key, setting in value.items()), ""
 
 
 def _arrows(direction: object) -> str:

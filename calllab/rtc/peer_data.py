@@ -86,8 +86,8 @@ class PeerData:
     def follow(self) -> Coroutine[Any, Any, None] | None:
         """Take what a description has changed; returns the work of closing an association, if that is due.
 
-        With an answer that has data channels the SCTP transport is there, and every channel has its
-        identifier (webrtc-pc 4.4.1.5).
+        With an answer that has data channels the SCTP transport is there, knows the size of the messages that
+        the peer takes, and every channel has its identifier (webrtc-pc 4.4.1.5, 6.1.1).
         """
         agreed = self._agreed
         negotiated = agreed.sctp_port is not None and any(
@@ -98,6 +98,7 @@ class PeerData:
             if self._dtls.role is None:
                 self._dtls.role = agreed.dtls_role
             self._need().assign_ids()
+            self._need().limit_messages(agreed.remote_max_message_size or 0)
         elif was and self.sctp is not None:
             rejected, self.sctp, self._shown = self.sctp, None, None
             return rejected.stop()

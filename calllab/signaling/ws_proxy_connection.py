@@ -37,8 +37,8 @@ _FRAMES_IN_LANE: Final = 1024
 _LOOK_S: Final = 0.5
 """How often a sender that has to wait is looked at: nothing is read from it, so its end is not noticed."""
 _WAIT_S: Final = 30.0
-"""So long a sender may have to wait, then it is cut off; the end of one that has filled its TCP window does not
-even reach this machine."""
+"""So long a sender may have to wait, then it is cut off: the end of one that has filled its TCP window cannot
+be seen at all."""
 _CLOSE_TIMEOUT_S: Final = 1.0
 """How long the other side has to take what may still go on, and the close."""
 

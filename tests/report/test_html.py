@@ -254,3 +254,12 @@ def test_colours_are_had_without_matplotlib() -> None:
     """The live panel takes its colours from here; it must not wait for what draws pictures."""
     code = "import sys, calllab.report.palette; sys.exit('matplotlib' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_scenario_is_told_by_its_title(tmp_path: Path) -> None:
+    """The scenario of a recording shows as its title; the whole of it is folded away, one member a line."""
+    scenario = {"title": "Bob <hears> nothing", "faults": [{"direction": "alice->bob", "blackout": True}]}
+    recording = Recording.build(meta={"settings": {"seed": 3, "scenario": scenario}})
+    page = write_report(recording, tmp_path / "report.html").read_text()
+    assert "<dt>scenario</dt><dd>Bob &lt;hears&gt; nothing<details>" in page
+    assert "blackout: true" in page

@@ -72,7 +72,7 @@ class NetworkSpec(_Part, frozen=True, kw_only=True, forbid_unknown_fields=True, 
     """NATs that several peers can stand behind, by name."""
     routes: Annotated[list[Route], msgspec.Meta(max_length=64)] = []
     """What ways between hosts do beside that."""
-    signaling_delay_ms: Annotated[float, msgspec.Meta(ge=0.0, le=60_000.0)] = 0.0
+    signaling_delay_ms: Annotated[float, msgspec.Meta(ge=0.0, le=60_000.0)] = 20.0
     """How long each signaling message takes."""
 
 
