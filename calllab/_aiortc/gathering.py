@@ -175,6 +175,11 @@ async def gather_relay(
     return protocol
 
 
+# A permission ends after 300 s, and what renews ours is the binding of the channel (RFC 8656 sections 9 and 12).
+# aioice binds anew after 500 s (turn.py:17), in time for the channel alone.
+_CHANNEL_REFRESH_S = 240
+
+
 async def _connect(server: Server, interface: DatagramInterface | None) -> Any:
     """Open the TURN client's own socket.
 
@@ -185,7 +190,7 @@ async def _connect(server: Server, interface: DatagramInterface | None) -> Any:
         "username": server.username,
         "password": server.password,
         "lifetime": turn.DEFAULT_ALLOCATION_LIFETIME,
-        "channel_refresh_time": turn.DEFAULT_CHANNEL_REFRESH_TIME,
+        "channel_refresh_time": _CHANNEL_REFRESH_S,
     }
     if url.transport == "udp":
         address = await resolve(interface, url.host, url.port)

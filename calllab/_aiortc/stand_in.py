@@ -83,12 +83,15 @@ def _size(frame: Frame) -> int:
     return sum(plane.buffer_size for plane in frame.planes)
 
 
-def _streams() -> weakref.WeakValueDictionary[int, _Stream]:
-    """Return the streams of the running simulation; each lives as long as its encoder."""
+def _streams() -> dict[int, _Stream]:
+    """Return the streams of the running simulation; a decoder forgets the one before when it sees the next.
+
+    An encoder may be gone while its frames are under way.
+    """
     loop: Any = simulated_loop()
-    streams: weakref.WeakValueDictionary[int, _Stream] | None = getattr(loop, "stand_in_streams", None)
+    streams: dict[int, _Stream] | None = getattr(loop, "stand_in_streams", None)
     if streams is None:
-        streams = loop.stand_in_streams = weakref.WeakValueDictionary()
+        streams = loop.stand_in_streams = {}
     return streams
 
 
@@ -123,16 +126,17 @@ def decoder_for(codec: RTCRtpCodecParameters) -> Any:
 
 class _OpusEncoder(Encoder):
     def __init__(self) -> None:
+        self._stream = _new_stream()
         self._samples = 0
 
     def pack(self, packet: Packet[Any]) -> tuple[list[bytes], int]:
         assert packet.pts is not None and packet.time_base is not None
         timestamp = convert_timebase(packet.pts, packet.time_base, fractions.Fraction(1, _OPUS_RATE))
-        return [_HEADER.pack(_ENCODED, 0) + bytes(packet)], timestamp
+        return [_HEADER.pack(_ENCODED, 0, 0) + bytes(packet)], timestamp
 
     def encode(self, frame: Frame, force_keyframe: bool = False) -> tuple[list[bytes], int]:
         assert isinstance(frame, AudioFrame)
-        payload = _HEADER.pack(_KEY, _frames().add(frame)).ljust(OPUS_PACKET_BYTES, b"\0")
+        payload = self._stream.add(_KEY, frame).ljust(OPUS_PACKET_BYTES, b"\0")
         timestamp = self._samples
         self._samples += frame.samples * _OPUS_RATE // frame.sample_rate
         return [payload], timestamp
@@ -143,6 +147,7 @@ class _Vp8Encoder(Encoder):
         loop = simulated_loop()
         assert loop is not None
         self.picture_id = loop.entropy.randrange(1 << 15)
+        self._stream = _new_stream()
         self._bitrate = DEFAULT_BITRATE
         self._last: int | None = None
 
@@ -162,14 +167,14 @@ class _Vp8Encoder(Encoder):
         self._last = timestamp
         size = min(self._bitrate * interval_s, frame.width * frame.height * _BITS_PER_PIXEL) / 8
         size = max(_MIN_FRAME_BYTES, int(size * (KEY_FRAME_RATIO if is_key else 1.0)))
-        data = _HEADER.pack(_KEY if is_key else _DELTA, _frames().add(frame)).ljust(size, b"\0")
+        data = self._stream.add(_KEY if is_key else _DELTA, frame).ljust(size, b"\0")
         return self._packets(data), timestamp
 
     def pack(self, packet: Packet[Any]) -> tuple[list[bytes], int]:
         data = bytes(packet)
         assert packet.pts is not None and packet.time_base is not None
         timestamp = convert_timebase(packet.pts, packet.time_base, VIDEO_TIME_BASE)
-        return self._packets(_HEADER.pack(_ENCODED | data[0] & _DELTA, 0) + data), timestamp
+        return self._packets(_HEADER.pack(_ENCODED | data[0] & _DELTA, 0, 0) + data), timestamp
 
     def _packets(self, data: bytes) -> list[bytes]:
         descriptor = VpxPayloadDescriptor(partition_start=1, partition_id=0, picture_id=self.picture_id)
@@ -188,11 +193,12 @@ class _Decoder(Decoder):
         self._codec = codec
         self._has_key = codec.mimeType.lower() != "video/vp8"
         self._real: Decoder | None = None
+        self._stream: int | None = None
 
     def decode(self, encoded_frame: JitterFrame) -> list[Frame]:
         if len(encoded_frame.data) < _HEADER.size:
             return []
-        kind, number = _HEADER.unpack_from(encoded_frame.data)
+        kind, stream, number = _HEADER.unpack_from(encoded_frame.data)
         if kind & _ENCODED:
             if self._real is None:
                 self._real = get_decoder(self._codec)
@@ -200,22 +206,38 @@ class _Decoder(Decoder):
             return list(self._real.decode(real))
         if kind == _KEY:
             self._has_key = True
-        frame = _frames().get(number)
+        streams = _streams()
+        if stream != self._stream:
+            streams.pop(self._stream or 0, None)
+            self._stream = stream
+        frame = streams[stream].take(number) if stream in streams else None
         if frame is None or not self._has_key:
             return []
-        return [self._copy(frame, encoded_frame.timestamp)]
+        return [_copy(frame, encoded_frame.timestamp)]
 
-    def _copy(self, frame: Frame, timestamp: int) -> Frame:
-        """Return a frame with the same content, and the time stamps of the receiver's clock."""
-        if isinstance(frame, VideoFrame):
-            copy: Any = VideoFrame.from_ndarray(frame.to_ndarray(), format=frame.format.name)
-            copy.time_base = VIDEO_TIME_BASE
-        else:
-            assert isinstance(frame, AudioFrame)
-            copy = AudioFrame.from_ndarray(
-                frame.to_ndarray(), format=frame.format.name, layout=frame.layout.name
-            )
-            copy.sample_rate = frame.sample_rate
-            copy.time_base = frame.time_base
-        copy.pts = timestamp
-        return copy  # type: ignore[no-any-return]
+
+def _copy(frame: Frame, timestamp: int) -> Frame:
+    """Return a frame with the same content, and the time stamps of the receiver's clock.
+
+    Who made the frame may still use it, or have given it to others too.
+    """
+    copy: Any
+    if isinstance(frame, VideoFrame):
+        copy = VideoFrame(frame.width, frame.height, frame.format.name)
+        if _shapes(copy) == _shapes(frame):
+            for mine, theirs in zip(copy.planes, frame.planes, strict=True):
+                mine.update(theirs)
+        else:  # lines padded in another way
+            copy = VideoFrame.from_ndarray(frame.to_ndarray(), format=frame.format.name)
+        copy.time_base = VIDEO_TIME_BASE
+    else:
+        assert isinstance(frame, AudioFrame)
+        copy = AudioFrame.from_ndarray(frame.to_ndarray(), format=frame.format.name, layout=frame.layout.name)
+        copy.sample_rate = frame.sample_rate
+        copy.time_base = frame.time_base
+    copy.pts = timestamp
+    return copy  # type: ignore[no-any-return]
+
+
+def _shapes(frame: VideoFrame) -> list[tuple[int, int]]:
+    return [(plane.line_size, plane.buffer_size) for plane in frame.planes]

@@ -7,6 +7,7 @@ import logging
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
 from aiortc.mediastreams import MediaStreamError, MediaStreamTrack
@@ -20,6 +21,8 @@ logger = logging.getLogger(__name__)
 
 _FRAMES_PER_S = 50
 _OPUS_RATE = 48000
+# webrtc-pc 5.2 has one black frame a second for a video track that has ended.
+_BLACK_EVERY_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +44,9 @@ class SwitchTrack(MediaStreamTrack):
 
     aiortc's RTP task ends for good when its track ends or raises (rtcrtpsender.py:408), and stops that track.
     This one never ends before the sender is stopped: it waits while there is no source, reads and drops while
-    nothing may be sent, and lets the source be replaced while a read is under way.
+    nothing may be sent, and lets the source be replaced while a read is under way.  A video source that has
+    ended is black from then on, one frame a second of its last size; one that never gave a frame has no size
+    and stays dark.
     """
 
     def __init__(self, kind: str, may_send: Callable[[], bool], on_asked: Callable[[], None]) -> None:
@@ -61,6 +66,10 @@ class SwitchTrack(MediaStreamTrack):
         self._ready: deque[Any] = deque()
         self._frames = 0
         self._size: tuple[int, int] | None = None
+        self._shown: tuple[int, Fraction] | None = None
+        """The time stamp of the latest picture, and its unit."""
+        self._shown_at = 0.0
+        self._black_from: float | None = None
         self._level = AudioLevel()
         self._rate = FrameRate()
 
@@ -78,6 +87,7 @@ class SwitchTrack(MediaStreamTrack):
         self._chunker = self._shape = None
         self._ready.clear()
         self._frames, self._size = 0, None
+        self._shown = self._black_from = None
         self._level, self._rate = AudioLevel(), FrameRate()
         self._wake()
 
@@ -119,6 +129,9 @@ class SwitchTrack(MediaStreamTrack):
         if source is None:
             await asyncio.wait({changed})
             return
+        if self._black_from is not None:
+            await self._read_black(changed)
+            return
         read: asyncio.Future[Any] = asyncio.ensure_future(source.recv())
         try:
             await asyncio.wait({read, changed}, return_when=asyncio.FIRST_COMPLETED)
@@ -134,10 +147,24 @@ class SwitchTrack(MediaStreamTrack):
                 logger.error(
                     "the %s track %s raised; it counts as ended", self.kind, source.id, exc_info=error
                 )
-            # W3C: an ended track stays the sender's track, and nothing is sent.
-            await asyncio.wait({changed})
+            # W3C: an ended track stays the sender's track; its sound is not sent, its picture is black.
+            self._black_from = self._event_loop.time()
             return
         self._take(read.result())
+
+    async def _read_black(self, changed: asyncio.Future[None]) -> None:
+        """Wait for the next black frame to be due, if there are to be any, or for another source."""
+        now = self._event_loop.time()
+        if self._size is None or self._shown is None or self._black_from is None:
+            await asyncio.wait({changed})
+        elif now < self._black_from:
+            await asyncio.wait({changed}, timeout=self._black_from - now)
+        else:
+            self._black_from = now + _BLACK_EVERY_S
+            pts, unit = self._shown
+            black = _black(*self._size)
+            black.pts, black.time_base = pts + max(1, round((now - self._shown_at) / unit)), unit
+            self._ready.append(black)
 
     def _take(self, frame: Any) -> None:
         self._frames += 1
@@ -155,7 +182,10 @@ class SwitchTrack(MediaStreamTrack):
             return
         if isinstance(frame, VideoFrame):
             self._size = (frame.width, frame.height)
-            self._rate.add(self._event_loop.time())
+            self._shown_at = self._event_loop.time()
+            self._rate.add(self._shown_at)
+            if frame.pts is not None and frame.time_base:
+                self._shown = frame.pts, frame.time_base
         self._ready.append(frame)
 
     def stop(self) -> None:
@@ -166,6 +196,14 @@ class SwitchTrack(MediaStreamTrack):
     def _wake(self) -> None:
         if not self._changed.done():
             self._changed.set_result(None)
+
+
+def _black(width: int, height: int) -> VideoFrame:
+    """Return a black frame, in the format that encoders take as it is."""
+    black = VideoFrame(width, height, "yuv420p")
+    for plane, value in zip(black.planes, (16, 128, 128), strict=True):
+        plane.update(bytes([value]) * plane.buffer_size)
+    return black
 
 
 def _shape(frame: AudioFrame) -> tuple[str, str, int]:

@@ -150,7 +150,8 @@ def read_trace(path: Path | str) -> str:
 @lru_cache(maxsize=16)
 def _parsed(text: str) -> DeliveryTrace:
     times_ms = _times_ms(text)
-    return DeliveryTrace(tuple(at / 1000.0 for at in times_ms), times_ms[-1] / 1000.0)
+    seconds = {at: at / 1000.0 for at in times_ms}  # one object for all opportunities of a moment
+    return DeliveryTrace(tuple(seconds[at] for at in times_ms), times_ms[-1] / 1000.0)
 
 
 def _times_ms(text: str) -> list[int]:

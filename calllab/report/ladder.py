@@ -7,7 +7,7 @@ read, and where nothing happens the diagram is cut, with the time that was left 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from textwrap import wrap
 from typing import Final
@@ -39,6 +39,7 @@ FOOT: Final = 0.35
 _TIME_AT: Final = 0.13
 _MARK_AT: Final = 0.72
 _CAPTION_ROW: Final = 0.22
+_LABEL_LIMIT: Final = 60
 # In characters.
 _CAPTION_WIDTH: Final = 100
 _CAPTION_LIMIT: Final = 400
@@ -97,8 +98,8 @@ def draw_ladder(ladder: Ladder, *, in_steps: bool = False, caption: str = "") ->
         return figure
     _draw_lifelines(axis, layout)
     _draw_glare(axis, ladder, layout)
-    for arrow in ladder.arrows:
-        _draw_arrow(axis, arrow, layout)
+    for arrow, label in _together(ladder.arrows):
+        _draw_arrow(axis, arrow, label, layout)
     for mark in ladder.marks:
         _draw_mark(axis, mark, layout)
     for number, line in enumerate(written):
@@ -107,6 +108,21 @@ def draw_ladder(ladder: Ladder, *, in_steps: bool = False, caption: str = "") ->
     if left_out:
         _draw_note(axis, layout.width / 2, layout.bottom + 0.15, f"{left_out} later steps are not drawn")
     return figure
+
+
+def _together(arrows: Iterable[Arrow]) -> Iterator[tuple[Arrow, str]]:
+    """Yield each arrow with its words; messages that went side by side are one arrow with the words of all.
+
+    In virtual time several messages leave and arrive at the very same moments.
+    """
+    groups: dict[tuple[object, ...], list[Arrow]] = {}
+    for arrow in arrows:
+        key = (arrow.sender, arrow.receiver, arrow.sent_s, arrow.received_s, arrow.lost)
+        groups.setdefault(key, []).append(arrow)
+    for group in groups.values():
+        # The one that matters most gives its colour.
+        leader = max(group, key=lambda arrow: (arrow.glare, arrow.kind in _COLORS))
+        yield leader, " + ".join(arrow.label for arrow in group)
 
 
 def _cut_short(ladder: Ladder) -> tuple[Ladder, int]:
@@ -181,7 +197,7 @@ def _draw_glare(axis: Axes, ladder: Ladder, layout: _Layout) -> None:
         )
 
 
-def _draw_arrow(axis: Axes, arrow: Arrow, layout: _Layout) -> None:
+def _draw_arrow(axis: Axes, arrow: Arrow, label: str, layout: _Layout) -> None:
     from_x, to_x = layout.columns[arrow.sender], layout.columns[arrow.receiver]
     from_y = layout.heights[arrow.sent_s]
     to_y = from_y + NEAR if arrow.received_s is None else layout.heights[arrow.received_s]
@@ -205,7 +221,8 @@ def _draw_arrow(axis: Axes, arrow: Arrow, layout: _Layout) -> None:
     )
     if arrow.lost:
         axis.plot([to_x], [to_y], marker="x", markersize=7, markeredgewidth=2, color=GLARE, zorder=4)
-    _draw_label(axis, arrow, (from_x, from_y), (to_x, to_y), color if strong else INK, strong)
+    words = label + (", lost" if arrow.lost else "")
+    _draw_label(axis, words, (from_x, from_y), (to_x, to_y), color if strong else INK, strong)
     outside = -1 if from_x < to_x else 1
     _draw_time(axis, layout.written(arrow.sent_s), from_x, from_y, outside)
     if layout.in_steps and arrow.received_s is not None:
@@ -214,7 +231,7 @@ def _draw_arrow(axis: Axes, arrow: Arrow, layout: _Layout) -> None:
 
 def _draw_label(
     axis: Axes,
-    arrow: Arrow,
+    words: str,
     start: tuple[float, float],
     end: tuple[float, float],
     color: str,
@@ -229,7 +246,7 @@ def _draw_label(
     axis.text(
         start[0] + share * dx,
         start[1] + share * dy - 0.03,
-        plain(arrow.label) + (", lost" if arrow.lost else ""),
+        plain(words, _LABEL_LIMIT),
         ha="left" if rightwards else "right",
         va="bottom",
         rotation=angle,

@@ -7,6 +7,7 @@ import pytest
 
 from calllab.errors import InvalidSetting
 from calllab.network import DeliveryTrace, LinkSettings, read_trace
+from calllab.network.trace import OPPORTUNITY_BYTES, Opportunities
 
 
 def test_a_file_becomes_settings(tmp_path: Path) -> None:
@@ -73,3 +74,17 @@ def test_a_trace_stands_alone() -> None:
         LinkSettings(trace="5", burst_bytes=3000)
     with pytest.raises(InvalidSetting, match="trace is a list: give the text"):
         LinkSettings(trace=[5])  # type: ignore[arg-type]
+
+
+def test_a_used_up_opportunity_begins_nothing() -> None:
+    """What comes behind a full opportunity is dequeued at the next one, which is when CoDel looks at it."""
+    course = Opportunities(DeliveryTrace.parse("10*2 20"))
+    for moment in (0.010, 0.010, 0.020, 0.030):
+        first, last = course.schedule(moment if moment > 0.010 else 0.0, 0.0, OPPORTUNITY_BYTES)
+        assert (first, last) == pytest.approx((moment, moment))
+        course.carry(OPPORTUNITY_BYTES)
+    # At the very moment of the last one there is the second of its pair, and then nothing more.
+    assert course.schedule(0.030, 0.0, 100) == pytest.approx((0.030, 0.030))
+    course.carry(OPPORTUNITY_BYTES)
+    assert course.schedule(0.030, 0.0, 100) == pytest.approx((0.040, 0.040))
+    assert course.schedule(0.030, 0.0, OPPORTUNITY_BYTES + 1) == pytest.approx((0.040, 0.050))

@@ -168,3 +168,15 @@ def test_no_message_is_lost_from_the_picture(
     arrows = ladder(rows).arrows
     assert sum(arrow.count for arrow in arrows) == len(real)
     assert [arrow.sent_s for arrow in arrows] == sorted(arrow.sent_s for arrow in arrows)
+
+
+def test_messages_side_by_side_are_one_arrow() -> None:
+    """What leaves and arrives at the same moments is drawn once, with the words of all."""
+    rows = [
+        *message("call-offer", "alice", "bob", 0.0, 0.02, "a1"),
+        *message("call-ice-candidate", "alice", "bob", 0.0, 0.02, "a2"),
+    ]
+    rows.sort(key=lambda row: float(row["t_s"]))
+    words = [text.get_text() for text in plot_ladder(Recording.build(events=rows)).findobj(Text)]
+    assert "offer + candidate" in words
+    assert "offer" not in words

@@ -7,6 +7,8 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
+from msgspec import UNSET
+
 from calllab.errors import InvalidSetting, ScenarioError
 from calllab.lab.kinds import ClockKind, NetworkKind
 from calllab.lab.scenario.actions import CallPeer, ForgetNat
@@ -302,6 +304,12 @@ def _time(path: str, at_s: float, for_s: float | None, scenario: Scenario) -> It
 
 
 def _link(path: str, members: LinkMembers, *, needed: bool) -> Iterator[str]:
+    if members.trace_file is not UNSET:
+        yield (
+            f"{path}.trace_file: a scenario that is no file has no folder to look in: give the text itself "
+            "as trace, from calllab.network.read_trace()"
+        )
+        return
     if not members.changes and not needed:
         return
     try:

@@ -13,6 +13,7 @@ from calllab.lab.scenario.model import Scenario
 from calllab.lab.scenario.override import overridden
 from calllab.lab.scenario.shape import shaped
 from calllab.lab.scenario.text import MAX_BYTES, parse_text
+from calllab.lab.scenario.trace_files import put_in_traces
 
 __all__ = ["builtin_scenarios", "load_scenario", "scenario_from"]
 
@@ -41,17 +42,26 @@ def load_scenario(source: str | Path, *, overrides: Iterable[str] = ()) -> Scena
             text = file.read(MAX_BYTES + 1)
     except OSError as exc:
         raise ScenarioError(f"{path} cannot be read: {exc.strerror}") from exc
-    return scenario_from(parse_text(text, source=str(path)), overrides=overrides, source=str(path))
+    data = parse_text(text, source=str(path))
+    return scenario_from(data, overrides=overrides, source=str(path), folder=path.parent)
 
 
-def scenario_from(data: Any, *, overrides: Iterable[str] = (), source: str = "") -> Scenario:
-    """Return plain data as a scenario, fully checked; raises ScenarioError as :func:`load_scenario` does."""
+def scenario_from(
+    data: Any, *, overrides: Iterable[str] = (), source: str = "", folder: Path | None = None
+) -> Scenario:
+    """Return plain data as a scenario, fully checked; raises ScenarioError as :func:`load_scenario` does.
+
+    :param folder: where files that it names are; None: it can name none.
+    """
     if not isinstance(data, Mapping):
         raise ScenarioError(
             f"{source or 'the scenario'} holds no mapping: it takes title, peers, timeline..."
         )
     try:
-        return check(shaped(overridden(dict(data), overrides)))
+        changed = overridden(dict(data), overrides)
+        if folder is not None:
+            put_in_traces(changed, folder)
+        return check(shaped(changed))
     except ScenarioError as exc:
         if not source:
             raise

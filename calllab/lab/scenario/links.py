@@ -20,6 +20,9 @@ _S = TypeVar("_S", bound=type[msgspec.Struct])
 class LinkMembers(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """Some of the settings of a link (see :class:`calllab.network.LinkSettings`)."""
 
+    trace_file: str | UnsetType = UNSET
+    """A file with a trace, as a path from the scenario's folder; in place of ``trace``."""
+
     @property
     def changes(self) -> dict[str, Any]:
         """The settings that were named."""

@@ -296,7 +296,7 @@ class _Stage:
 
     def _tell_fault(self, name: str, event: NetworkEvent) -> None:
         if event.fault is not None and event.event in ("started", "ended"):
-            what = ", ".join(f"{key}={value}" for key, value in event.fault.changes.items())
+            what = ", ".join(f"{key}={value!s:.40}" for key, value in event.fault.changes.items())
             self._tell(f"{name}'s link: {what} {event.event}")
 
     def _tell_signaling_fault(self, event: SignalingEvent) -> None:

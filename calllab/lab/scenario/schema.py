@@ -41,7 +41,7 @@ def _documented() -> dict[str, dict[str, str]]:
             found.setdefault(name.removeprefix("_"), {}).update(words)
     link = _words(inspect.getsource(inspect.getmodule(LinkSettings) or LinkSettings))["LinkSettings"]
     for name in ("LinkChanges", "LinkFault", "Route"):
-        found[name] = link | found.get(name, {})
+        found[name] = link | found["LinkMembers"] | found.get(name, {})
     found["Route"]["from"] = found["Route"].pop("source")
     found["SignalingFault"] = _words(inspect.getsource(SignalingFault))["SignalingFault"]
     found["NatSettings"] = _words(inspect.getsource(NatSettings))["NatSettings"]

@@ -175,10 +175,15 @@ class Peer {
 
   // Observation
 
-  watchTransports() {
+  // A rollback of the first offer leaves a transport behind that nothing uses.
+  usedTransports() {
     const { pc } = this;
     const used = [...pc.getSenders(), ...pc.getReceivers()].map((end) => end.transport).concat(pc.sctp?.transport);
-    for (const transport of used.filter((one) => one && !this.transports.has(one))) {
+    return used.filter((one) => one);
+  }
+
+  watchTransports() {
+    for (const transport of this.usedTransports().filter((one) => !this.transports.has(one))) {
       this.transports.add(transport);
       transport.addEventListener("statechange", () => this.dtlsStates.push(transport.state));
     }
@@ -236,8 +241,9 @@ class Peer {
 
   // From the objects: the statistics keep saying that there is no remote certificate if they were asked early.
   async fingerprints() {
-    const local = /a=fingerprint:sha-256 (\S+)/.exec(this.pc.localDescription?.sdp ?? "")?.[1] ?? null;
-    const [transport] = this.transports;
+    const { pc } = this;
+    const local = /a=fingerprint:sha-256 (\S+)/.exec(pc.localDescription?.sdp ?? "")?.[1] ?? null;
+    const [transport] = this.usedTransports();
     const [certificate] = transport?.getRemoteCertificates() ?? [];
     if (!certificate) return [local, null];
     const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", certificate));

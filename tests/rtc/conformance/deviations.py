@@ -104,9 +104,11 @@ DEVIATIONS: Final[tuple[Deviation, ...]] = (
         "test_senders::test_5_2_7_max_bitrate",
     ),
     Deviation(
-        Clause("5.2", "an ended, disabled or muted track"),
-        "Nothing is sent for an ended video track; the specification asks for one black frame a second.",
-        "Tracks of aiortc have neither enabled nor a size once they have ended.",
+        Clause("5.2", "black frames for a track without a picture"),
+        "A video track that ended before its first frame, or whose frames come encoded, is not sent; tracks "
+        "have no enabled.",
+        "Black of which size nobody knows; and MediaStreamTrack is aiortc's.",
+        "test_senders::test_5_2_an_ended_track_without_a_picture",
     ),
     Deviation(
         Clause("5.3", "when sources are noted"),

@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import pytest
+from av import VideoFrame
 
 from calllab.rtc import (
     AudioStreamTrack,
@@ -268,6 +271,69 @@ async def test_5_2_7_active() -> None:
         await change(sender, active=True)
         await more_packets(theirs)
         assert log.take() == []
+
+
+@clause("5.2", "an ended video track: one black frame a second, of the last size")
+@clause("5.2", "an ended track stays the sender's track, until another one takes its place")
+async def test_5_2_an_ended_video_track_is_black() -> None:
+    """The picture turns black at once and is sent once a second; a track that follows is seen again."""
+    async with pair() as call:
+        sender, theirs = await video_call(call)
+        track, ours = theirs.receiver.track, sender.track
+        assert isinstance(ours, VideoStreamTrack)
+
+        async def next_picture(*, is_black: bool) -> VideoFrame:
+            async with asyncio.timeout(5):
+                while True:
+                    frame = await track.recv()
+                    assert isinstance(frame, VideoFrame)
+                    luma, chroma = np.split(frame.to_ndarray(format="yuv420p"), [240])
+                    if (luma.max() < 24 and abs(chroma.mean() - 128) < 8) == is_black:
+                        return frame
+
+        await next_picture(is_black=False)
+        ours.stop()
+        first = await next_picture(is_black=True)
+        pictures = [first, *[await track.recv() for _ in range(2)]]
+        assert {(frame.width, frame.height) for frame in pictures} == {(320, 240)}
+        shown_s = [float(frame.pts * frame.time_base) for frame in pictures]
+        assert [b - a for a, b in pairwise(shown_s)] == pytest.approx([1.0, 1.0], abs=0.3)
+        assert sender.track is ours
+        (source,) = [e for e in (await sender.getStats()).values() if e["type"] == "media-source"]
+        assert source["framesPerSecond"] == 0, "what we make up is not the source's"
+        await sender.replaceTrack(SmallVideo())
+        await next_picture(is_black=False)
+
+
+@clause("5.2", "an ended audio track: nothing is sent")
+async def test_5_2_an_ended_audio_track_is_not_sent() -> None:
+    """No packets come of it; direction and track stay, and another track is sent at once."""
+    async with audio_call() as call:
+        sender, theirs = call.a.getSenders()[0], call.b.getTransceivers()[0]
+        track = sender.track
+        assert isinstance(track, AudioStreamTrack)
+        track.stop()
+        await goes_silent(theirs)
+        assert (sender.track, sender.transceiver.currentDirection) == (track, "sendrecv")
+        await sender.replaceTrack(AudioStreamTrack())
+        await more_packets(theirs)
+
+
+@clause("5.2", "an ended track, over before it gave a picture: nothing to be black in the size of")
+async def test_5_2_an_ended_track_without_a_picture() -> None:
+    """A video track that ended before the call sends nothing, and the next one is sent."""
+    async with pair() as call:
+        ended = SmallVideo()
+        ended.stop()
+        sender = call.a.addTrack(ended)
+        call.a.addTrack(AudioStreamTrack())
+        await call.exchange()
+        await call.connected()
+        video, audio = call.b.getTransceivers()
+        await more_packets(audio)
+        assert await packets_received(video) == 0
+        await sender.replaceTrack(SmallVideo())
+        await more_packets(video)
 
 
 @clause("5.2.7", "scaleResolutionDownBy and maxFramerate of a video are kept")

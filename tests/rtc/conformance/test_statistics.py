@@ -280,9 +280,7 @@ async def test_8_5_a_connection_with_data_only() -> None:
 
 
 @clause(
-    "8.14",
-    "candidate-pair: when the latest packet was sent and received, checks apart",
-    document="webrtc-stats",
+    "8", "candidate-pair: when the latest packet was sent and received, checks apart", document="webrtc-stats"
 )
 async def test_8_5_when_a_pair_was_last_used() -> None:
     """The times stand still through consent checks, move with data, and are absent before any packet."""

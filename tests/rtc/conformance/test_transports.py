@@ -209,7 +209,7 @@ def _other_fingerprint(sdp: str) -> str:
     return "\r\n".join(lines)
 
 
-@clause("6.1.1", "RTCSctpTransport: made by the answer, then connected with its limits")
+@clause("6.1.1", "RTCSctpTransport: made by the answer with the peer's message size, then connected")
 async def test_6_1_1_the_sctp_transport() -> None:
     """None until the answer, then connecting, then connected; identity lasts, media shares its DTLS."""
     async with wired_pair() as pair:
