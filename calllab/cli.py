@@ -84,6 +84,7 @@ def demo(out: Path | None, seed: int) -> None:
 @click.option("--set", "changes", multiple=True, metavar="PATH=VALUE", help="As in faults[0].loss=0.2.")
 @click.option("--out", type=PATH, help="Folder of the recording [default: runs/<scenario>-<time>].")
 @click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON.")
+@click.option("--junit", type=PATH, help="With --all: write the outcomes to this JUnit file, too.")
 @_sentence_on_failure
 def run(
     scenario: str | None,
@@ -97,6 +98,7 @@ def run(
     changes: tuple[str, ...],
     out: Path | None,
     as_json: bool,
+    junit: Path | None,
 ) -> None:
     """Run SCENARIO, a file or a name of --list, and say whether all that it expects holds.
 
@@ -111,8 +113,12 @@ def run(
     elif everything:
         if scenario is not None or changes:
             raise click.UsageError("--all runs all scenarios as they are: name none, and --set nothing")
-        holds = run_all(time=time, network=network, seed=seed, jobs=jobs, out=out, as_json=as_json)
+        holds = run_all(
+            time=time, network=network, seed=seed, jobs=jobs, out=out, as_json=as_json, junit=junit
+        )
         sys.exit(0 if holds else EXIT_FAILED)
+    elif junit is not None:
+        raise click.UsageError("--junit goes with --all")
     elif scenario is None:
         raise click.UsageError("name a scenario, or use --list or --all")
     else:

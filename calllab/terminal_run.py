@@ -21,6 +21,7 @@ from calllab.errors import CalllabError
 from calllab.lab.kinds import ClockKind, NetworkKind
 from calllab.lab.scenario import Judgement, Scenario, builtin_scenarios, json_schema, load_scenario
 from calllab.lab.scenario.progress import Progress as RunProgress
+from calllab.report import write_junit
 from calllab.trial import Trial, try_scenario
 
 __all__ = ["RunScreen", "print_scenarios", "run_all", "run_command", "schema_text"]
@@ -111,15 +112,19 @@ def run_all(
     jobs: int,
     out: Path | None,
     as_json: bool,
+    junit: Path | None = None,
 ) -> bool:
     """Run all scenarios that come with calllab, ``jobs`` at a time, and print a line for each.
 
     Those that fail print the expectations that do not hold, or why they could not run.  With ``as_json`` the
-    lines go to standard error, and the outcomes to standard output at the end.  Returns whether all hold.
+    lines go to standard error, and the outcomes to standard output at the end; ``junit`` is a file for them.
+    Returns whether all hold.
     """
     outcomes = asyncio.run(_run_all(time, network, seed, jobs, out, Console(highlight=False, stderr=as_json)))
     if as_json:
         print(json.dumps(outcomes, indent=2))
+    if junit is not None:
+        write_junit(outcomes, junit)
     return all(outcome["holds"] for outcome in outcomes)
 
 
@@ -151,7 +156,7 @@ async def _run_all(
         for judgement in trial.judgements:
             if not judgement.holds:
                 console.print(f"    {_sentence(judgement)}", soft_wrap=True)
-        return {"name": name, **trial.to_plain()}
+        return {"name": name, "took_s": round(took_s, 3), **trial.to_plain()}
 
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(attempt(name)) for name in builtin_scenarios()]

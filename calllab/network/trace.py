@@ -56,7 +56,11 @@ class DeliveryTrace:
     def index_at(self, since_s: float) -> tuple[int, int]:
         """Return (loop, index) of the first opportunity at ``since_s`` or later."""
         loop = int(since_s // self.length_s)
-        index = bisect_left(self.times_s, since_s - loop * self.length_s)
+        rest_s = since_s - loop * self.length_s
+        if loop and rest_s <= 0.0:
+            # The end of a loop is the beginning of the next one: the last opportunity is at this moment.
+            loop, rest_s = loop - 1, self.length_s
+        index = bisect_left(self.times_s, rest_s)
         return (loop, index) if index < len(self.times_s) else (loop + 1, 0)
 
 

@@ -7,13 +7,22 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from calllab.report.html import write_report
+    from calllab.report.junit import write_junit
     from calllab.report.ladder import plot_ladder
     from calllab.report.ladder_explore import plot_trace
     from calllab.report.nat_plot import plot_nat_matrix
     from calllab.report.plots import plot_quality
     from calllab.report.summary import summarize
 
-__all__ = ["plot_ladder", "plot_nat_matrix", "plot_quality", "plot_trace", "summarize", "write_report"]
+__all__ = [
+    "plot_ladder",
+    "plot_nat_matrix",
+    "plot_quality",
+    "plot_trace",
+    "summarize",
+    "write_junit",
+    "write_report",
+]
 
 # The live panel takes its colours from here without waiting for matplotlib: each name loads what it needs.
 _HOMES = {
@@ -22,6 +31,7 @@ _HOMES = {
     "plot_quality": "plots",
     "plot_trace": "ladder_explore",
     "summarize": "summary",
+    "write_junit": "junit",
     "write_report": "html",
 }
 

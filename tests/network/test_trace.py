@@ -88,3 +88,15 @@ def test_a_used_up_opportunity_begins_nothing() -> None:
     course.carry(OPPORTUNITY_BYTES)
     assert course.schedule(0.030, 0.0, 100) == pytest.approx((0.040, 0.040))
     assert course.schedule(0.030, 0.0, OPPORTUNITY_BYTES + 1) == pytest.approx((0.040, 0.050))
+
+
+def test_the_last_opportunity_of_a_loop_is_not_missed() -> None:
+    """A datagram that comes at the very end of a loop goes at once, and then the loop begins anew."""
+    trace = DeliveryTrace.parse("1 8")
+    assert trace.index_at(0.0) == (0, 0)
+    assert trace.index_at(0.008) == (0, 1)
+    assert trace.index_at(0.0081) == (1, 0)
+    assert trace.index_at(0.016) == (1, 1)
+    course = Opportunities(trace)
+    course.schedule(0.0, 0.0, 10)
+    assert course.schedule(0.016, 0.016, 10) == (0.016, 0.016)

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 from click.testing import CliRunner
@@ -121,13 +122,16 @@ def test_all_goes_on_after_one_that_cannot_run(
     monkeypatch.setattr("calllab.terminal_run.builtin_scenarios", lambda: chosen)
     (tmp_path / "missed").mkdir()
     (tmp_path / "missed" / "something").write_text("is here already")
-    done = runner.invoke(main, ["run", "--all", "--json", "--out", str(tmp_path)])
+    junit = tmp_path / "results.xml"
+    done = runner.invoke(main, ["run", "--all", "--json", "--out", str(tmp_path), "--junit", str(junit)])
     assert done.exit_code == 1
     missed, rejected = json.loads(done.stdout)
     assert missed["name"] == "missed"
     assert "is not empty" in missed["error"]
     assert rejected["holds"] is True
     assert "1 of 2 scenarios hold" in done.stderr
+    suite = ElementTree.parse(junit).getroot()[0]
+    assert (suite.get("tests"), suite.get("failures"), suite.get("errors")) == ("2", "0", "1")
 
 
 def test_all_takes_no_scenario(runner: CliRunner) -> None:

@@ -159,6 +159,14 @@ class Peer {
     this.live(kind).at(-1)?.stop();
   }
 
+  // Puts a codec first, and offers: that alone would not.
+  preferVideo(mimeType) {
+    const { codecs } = RTCRtpReceiver.getCapabilities("video");
+    const [transceiver] = this.live("video");
+    transceiver.setCodecPreferences([...codecs].sort((a, b) => (b.mimeType === mimeType) - (a.mimeType === mimeType)));
+    return this.negotiation.offer();
+  }
+
   createChannel(label) {
     this.keep(this.pc.createDataChannel(label));
   }
@@ -237,6 +245,13 @@ class Peer {
     report.fingerprints = await this.fingerprints();
     report.concealed_s = this.concealed / 48_000;
     return report;
+  }
+
+  // The one video stream of a direction, with the name of its codec.
+  async video(type) {
+    const statistics = await this.pc.getStats();
+    const [entry] = [...statistics.values()].filter((one) => one.type === type && one.kind === "video");
+    return { ...entry, mimeType: statistics.get(entry.codecId)?.mimeType };
   }
 
   // From the objects: the statistics keep saying that there is no remote certificate if they were asked early.
