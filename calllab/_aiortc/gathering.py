@@ -175,8 +175,8 @@ async def gather_relay(
     return protocol
 
 
-# A permission ends after 300 s, and what renews ours is the binding of the channel (RFC 8656 sections 9 and 12).
-# aioice binds anew after 500 s (turn.py:17), in time for the channel alone.
+# A permission ends after 300 s, and what renews ours is the binding of the channel (RFC 8656 sections 9 and
+# 12).  aioice binds anew after 500 s (turn.py:17), in time for the channel alone.
 _CHANNEL_REFRESH_S = 240
 
 

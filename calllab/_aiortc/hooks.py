@@ -212,7 +212,12 @@ CALL_SITES: Final[Mapping[str, Mapping[str, int]]] = {
     "aioice/turn.py": {"create_connection": 1, "create_datagram_endpoint": 1, "time.time": 1},
     "aioice/utils.py": {"os.urandom": 1, "secrets.choice": 1},
     "aiortc/clock.py": {"datetime.now": 1},
-    "aiortc/codecs/vpx.py": {"multiprocessing.cpu_count": 1, "random.randint": 1},
+    # These run in one thread whatever the machine; so does VP8, which is told so (vpx.py:226).
+    "aiortc/codecs/g711.py": {"CodecContext.create": 2},
+    "aiortc/codecs/g722.py": {"CodecContext.create": 2},
+    "aiortc/codecs/h264.py": {"CodecContext.create": 2},  # replaced
+    "aiortc/codecs/opus.py": {"CodecContext.create": 2},
+    "aiortc/codecs/vpx.py": {"CodecContext.create": 2, "multiprocessing.cpu_count": 1, "random.randint": 1},
     "aiortc/contrib/media.py": {  # MediaPlayer: a real thread that sleeps; not for virtual time
         "run_coroutine_threadsafe": 7,
         "threading.Thread": 1,
@@ -249,6 +254,7 @@ CALL_SITES: Final[Mapping[str, Mapping[str, int]]] = {
 """File of the library, then the call, then how many there are."""
 
 _WATCHED: Final[Mapping[str, frozenset[str] | None]] = {
+    "CodecContext": frozenset({"create"}),
     "datetime": frozenset({"now", "today", "utcnow"}),
     "ec": frozenset({"generate_private_key"}),
     "multiprocessing": None,

@@ -99,18 +99,13 @@ class CallProxy:
     ) -> MediaFault:
         """Impair the media from one user to another, as ``"alice->bob"`` or ``"alice<->bob"``.
 
-        ``alice->bob`` is all that Alice sends through the proxy, and ``*`` anyone.  Times and settings are as
-        of :meth:`calllab.Lab.fault`.  Raises :exc:`~calllab.errors.InvalidSetting` if something makes no
-        sense.
+        ``alice->bob`` is all that Alice sends through the proxy, to whomever, and ``*->*`` is what all users
+        send.  Times and settings are as of :meth:`calllab.Lab.fault`.  Raises
+        :exc:`~calllab.errors.InvalidSetting` if something makes no sense.
         """
-        match = _DIRECTION.fullmatch(direction)
-        if match is None:
-            raise InvalidSetting(f"direction={direction!r}: write 'alice->bob', or 'alice<->bob' for both")
+        senders = _senders(direction)
         if self.media is None:
             raise InvalidSetting("this proxy leaves media alone: make it with media=True")
-        senders = [match[1]]
-        if match[2] == "<->" and match[3] != match[1]:
-            senders.append(match[3])
         numbers = [await self.media.fault(sender, at_s=at_s, for_s=for_s, **settings) for sender in senders]
         return MediaFault(direction, self.media, numbers)
 
@@ -155,3 +150,22 @@ class CallProxy:
             case "call-hangup" | "call-reject":
                 await self.media.end_call(call_id)
         return message
+
+
+def _senders(direction: str) -> tuple[str, ...]:
+    """Return whose links a direction is about."""
+    match = _DIRECTION.fullmatch(direction)
+    if match is None:
+        raise InvalidSetting(f"direction={direction!r}: write 'alice->bob', or 'alice<->bob' for both")
+    sender, arrow, receiver = match.groups()
+    if sender == receiver and sender != "*":
+        raise InvalidSetting(f"direction={direction!r}: give two different users")
+    if arrow == "->":
+        if sender == "*" and receiver != "*":
+            raise InvalidSetting(
+                f"direction={direction!r}: a link is its sender's, so name the sender, or all with '*->*'"
+            )
+        return (sender,)
+    if (sender == "*") != (receiver == "*"):
+        raise InvalidSetting(f"direction={direction!r}: write '*->*' for all, or name both users")
+    return (sender,) if sender == receiver else (sender, receiver)

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import shlex
 import signal
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
 from calllab.errors import InvalidSetting
 from calllab.lab.proxies import CallProxy
+from calllab.network import read_trace
 from calllab.signaling import SignalingEvent, SignalingFault
 from calllab.signaling.ws_proxy import ProxyEvent
 
 __all__ = ["parse_fault", "run_proxy"]
+
+_TEXTS: Final = ("direction", "kind", "peer", "trace", "trace_file")
+"""What is text even if it looks like a number: a user may be called 123."""
+_SHOWN: Final = 40
 
 
 def parse_fault(text: str) -> SignalingFault | tuple[str, dict[str, Any]]:
@@ -22,14 +28,23 @@ def parse_fault(text: str) -> SignalingFault | tuple[str, dict[str, Any]]:
 
     Raises :exc:`~calllab.errors.InvalidSetting` if it is none.
     """
-    words = text.split()
+    try:
+        words = shlex.split(text)
+    except ValueError as error:
+        raise InvalidSetting(f"--fault {text!r}: {error}") from error
     direction = words.pop(0) if words and "=" not in words[0] else "*->*"
     settings: dict[str, Any] = {}
     for word in words:
         name, equals, value = word.partition("=")
         if not equals or not value:
             raise InvalidSetting(f"--fault {text!r}: {word!r} is no setting, write name=value")
+        if name in settings:
+            raise InvalidSetting(f"--fault {text!r}: {name} is there twice")
         settings[name] = _value(name, value)
+    if "trace_file" in settings:
+        if "trace" in settings:
+            raise InvalidSetting(f"--fault {text!r}: give one of trace and trace_file")
+        settings["trace"] = read_trace(settings.pop("trace_file"))
     if "kind" not in settings:
         if not settings.keys() - {"at_s", "for_s"}:
             raise InvalidSetting(f"--fault {text!r}: say what to break, as in loss=0.1, or kind=drop")
@@ -63,10 +78,10 @@ async def run_proxy(
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
     try:
+        began = loop.time()  # where the times of faults begin, too
         async with CallProxy(
             relay_url, host=host, port=port, media=media, allowed=allowed, seed=seed
         ) as proxy:
-            began = loop.time()
 
             def tell(event: ProxyEvent | SignalingEvent | dict[str, Any]) -> None:
                 if line := _line(event):
@@ -90,6 +105,8 @@ async def run_proxy(
 def _value(name: str, value: str) -> Any:
     if name == "types":
         return tuple(value.split(","))
+    if name in _TEXTS:
+        return value
     try:
         return msgspec.json.decode(value)
     except msgspec.DecodeError:
@@ -110,8 +127,13 @@ def _line(event: ProxyEvent | SignalingEvent | dict[str, Any]) -> str:
         )
     fault = event["fault"]
     what = event["settings"] if fault is None else fault["changes"]
-    settings = " ".join(f"{name}={value}" for name, value in what.items())
+    settings = " ".join(f"{name}={_short(value)}" for name, value in what.items())
     return f"media of {event['user']}, {event['event']}: {settings or 'clean'}"
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= _SHOWN else text[: _SHOWN - 3] + "..."
 
 
 def _summary(counted: dict[str, Any] | None) -> str:

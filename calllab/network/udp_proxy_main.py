@@ -23,7 +23,8 @@ from calllab.network.udp_proxy import UdpProxy
 
 __all__ = ["MAX_LINE_BYTES", "event_members", "main"]
 
-MAX_LINE_BYTES: Final = 1024 * 1024
+MAX_LINE_BYTES: Final = 32 * 1024 * 1024
+"""Room for a trace as long as they may be, which a fault's events tell twice."""
 
 
 class _Request(msgspec.Struct, frozen=True):

@@ -155,9 +155,12 @@ class UdpProxyProcess:
             raise LabError("the UDP proxy is not running: use `async with UdpProxyProcess() as proxy`")
         self._count += 1
         number = self._count
+        line = msgspec.json.encode({"id": number, "do": do, "args": args}) + b"\n"
+        if len(line) > MAX_LINE_BYTES // 3:
+            raise InvalidSetting(f"{do}: {len(line)} bytes are too many for the UDP proxy: cut it down")
         answer = self._waiting[number] = asyncio.get_running_loop().create_future()
         try:
-            process.stdin.write(msgspec.json.encode({"id": number, "do": do, "args": args}) + b"\n")
+            process.stdin.write(line)
             await process.stdin.drain()
             return await answer
         except ConnectionError as error:

@@ -40,6 +40,7 @@ Verdict: TypeAlias = Literal["delivered", "nat-full", "nat-filtered", "no-route"
 _PUBLIC: Final = ipaddress.IPv4Network("198.18.0.0/15")
 _PRIVATE: Final = ipaddress.IPv4Network("10.0.0.0/8")
 
+
 class DatagramRecord(NamedTuple):
     """One datagram in the log, as it left its sender's link."""
 
@@ -189,7 +190,8 @@ class VirtualNetwork:
     def move(self, host: VirtualHost, *, nat: str | None = None) -> str:
         """Give a host a new address on its own site, or behind ``nat``, and return it.
 
-        Raises :exc:`~calllab.errors.InvalidSetting`, and moves nothing, if there is no such NAT or no address.
+        Raises :exc:`~calllab.errors.InvalidSetting`, and moves nothing, if there is no such NAT or no
+        address.
         """
         site = host.site if nat is None else self._site(nat)
         address = site.new_address()

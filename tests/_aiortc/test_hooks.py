@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import fractions
+import gc
 import importlib
 import random
 import time
+import weakref
+from typing import Any
 
 import pytest
 from aiortc import clock as aiortc_clock
+from aiortc.codecs import h264
+from aiortc.codecs.vpx import vp8_depayload
+from aiortc.jitterbuffer import JitterFrame
 from aiortc.mediastreams import AudioStreamTrack
+from aiortc.rtcrtpparameters import RTCRtpCodecParameters
+from av import AudioFrame, VideoFrame
 from cryptography.hazmat.primitives.serialization import Encoding
 from OpenSSL import SSL
 
@@ -18,6 +27,8 @@ from calllab._aiortc.dtls import Certificate, DtlsTransport
 from calllab._aiortc.dtls_clock import pace_retransmissions, patch_gettimeofday
 from calllab._aiortc.ice_transport import IceTransport
 from calllab._aiortc.simulated import entropy, new_uuid, stopwatch, wall_time
+from calllab._aiortc.stand_in import decoder_for, encoder_for
+from calllab._aiortc.worker import DecoderThreads, WorkerQueue
 from calllab.network import LinkSettings, NetworkInterface, VirtualLoop, VirtualNetwork, simulate
 from calllab.network.interface import Deliver
 from calllab.network.virtual_loop import EPOCH
@@ -177,3 +188,136 @@ def test_the_table_is_put_back() -> None:
     left = connection.DTLSv1_get_timeout()
     assert left is not None
     assert 0.5 < left <= 1.0
+
+
+def test_the_order_of_sets_does_not_follow_from_earlier_simulations() -> None:
+    """Objects that aiortc keeps in sets are numbered anew by each loop, and keep their number."""
+
+    async def main() -> list[int]:
+        made = [hooks._ORDERED[2].__new__(hooks._ORDERED[2]) for _ in range(5)]
+        kept.append(made[0])
+        return [hash(each) for each in made]
+
+    kept: list[Any] = []
+    assert [simulate(main) for _ in range(3)] == [[1, 2, 3, 4, 5]] * 3
+    with hooks.library_hooks():
+        assert hash(kept[0]) == 1
+
+
+def test_a_hook_that_cannot_be_put_in_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If one name is missing the others are taken out again, and the next try meets the originals."""
+    before = importlib.import_module("aiortc.mediastreams").time
+    monkeypatch.setattr(hooks, "_MODULES", (*hooks._MODULES, ("aiortc.rtp", "no_such_name", None)))
+    with pytest.raises(AttributeError, match="no_such_name"), hooks.library_hooks():
+        pass
+    assert importlib.import_module("aiortc.mediastreams").time is before
+
+
+def test_h264_is_encoded_in_one_thread() -> None:
+    """x264 cuts a picture into as many slices as it has threads, so the number of processors would show."""
+
+    async def main() -> int:
+        encoder = h264.H264Encoder()
+        frame = VideoFrame(width=160, height=120)
+        frame.pts, frame.time_base = 0, fractions.Fraction(1, 90000)
+        encoder.encode(frame)
+        assert encoder.codec is not None
+        return encoder.codec.thread_count
+
+    assert simulate(main) == 1
+
+
+# Decoders in greenlets
+
+
+class _Holder:
+    """What only the decoder's own frame holds."""
+
+
+def test_a_parked_worker_ends_with_its_loop() -> None:
+    """A simulation that fails in mid-call leaves no greenlet: what it held can be collected."""
+    gone: list[weakref.ref[_Holder]] = []
+
+    def work(jobs: WorkerQueue) -> None:
+        held = _Holder()
+        gone.append(weakref.ref(held))
+        while jobs.get() is not None:
+            pass
+
+    async def main() -> None:
+        jobs = WorkerQueue(lambda _: 0.5)
+        DecoderThreads.Thread(target=work, name="w", args=(jobs,)).start()
+        jobs.put("never done")
+        await asyncio.sleep(0.1)
+        raise ArithmeticError("the program fails")
+
+    with pytest.raises(ArithmeticError):
+        simulate(main)
+    gc.collect()
+    assert [held() for held in gone] == [None]
+
+
+def test_a_worker_that_fails_is_reported_and_gone() -> None:
+    """An error of a decoder reaches the loop's handler, once; the queue and the end of the call go on."""
+    reported: list[Any] = []
+
+    def work(jobs: WorkerQueue) -> None:
+        raise ValueError(f"cannot do {jobs.get()}")
+
+    async def main() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context))
+        jobs = WorkerQueue(lambda _: 0.5)
+        worker = DecoderThreads.Thread(target=work, name="w", args=(jobs,))
+        worker.start()
+        jobs.put("this")
+        jobs.put("that")
+        await asyncio.sleep(2.0)
+        assert not worker.is_alive()
+        jobs.put(None)
+        worker.join()
+
+    simulate(main)
+    assert [str(context["exception"]) for context in reported] == ["cannot do this"]
+
+
+# Stand-in codecs
+
+
+def test_stand_ins_of_many_streams_do_not_push_each_other_out() -> None:
+    """The frames under way of one stream are kept whatever others send; each is given out once."""
+
+    async def main() -> None:
+        codec = RTCRtpCodecParameters(mimeType="video/VP8", clockRate=90000, payloadType=96)
+        streams = [(encoder_for(codec), decoder_for(codec)) for _ in range(40)]
+        picture = VideoFrame(width=1280, height=720)
+        for plane in picture.planes:
+            plane.update(bytes(range(256)) * (plane.buffer_size // 256))
+        waiting = []
+        for number in range(3):
+            picture.pts, picture.time_base = number * 3000, fractions.Fraction(1, 90000)
+            waiting += [(decoder, encoder.encode(picture)[0]) for encoder, decoder in streams]
+        for decoder, payloads in waiting:
+            data = b"".join(vp8_depayload(payload) for payload in payloads)
+            (frame,) = decoder.decode(JitterFrame(data, 77))
+            assert frame.pts == 77
+            assert [bytes(plane) for plane in frame.planes] == [bytes(plane) for plane in picture.planes]
+            assert decoder.decode(JitterFrame(data, 78)) == []
+        assert picture.pts == 6000
+
+    simulate(main, codecs="stand-in")
+
+
+def test_a_stand_in_forgets_what_was_lost() -> None:
+    """Of thousands of frames that nobody got only the latest are kept, and those can be decoded."""
+
+    async def main() -> None:
+        codec = RTCRtpCodecParameters(mimeType="audio/opus", clockRate=48000, channels=2, payloadType=111)
+        encoder, decoder = encoder_for(codec), decoder_for(codec)
+        sound = AudioFrame(format="s16", layout="mono", samples=160)
+        sound.sample_rate, sound.time_base = 8000, fractions.Fraction(1, 8000)
+        sent = [encoder.encode(sound)[0][0] for _ in range(5000)]
+        assert decoder.decode(JitterFrame(sent[0], 0)) == []
+        assert len(decoder.decode(JitterFrame(sent[-4096], 0))) == 1
+        assert len(decoder.decode(JitterFrame(sent[-1], 0))) == 1
+
+    simulate(main, codecs="stand-in")

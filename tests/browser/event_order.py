@@ -19,11 +19,24 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any, Final, TypeAlias
 
-__all__ = ["DEVIATIONS", "SCRIPTS", "Call", "Deviation", "Disagreement", "Log", "Script", "compare"]
+__all__ = [
+    "BROWSER_RUNS",
+    "DEVIATIONS",
+    "SCRIPTS",
+    "Call",
+    "Deviation",
+    "Disagreement",
+    "Log",
+    "Script",
+    "compare",
+]
 
 Call: TypeAlias = Sequence[Any]
 Script: TypeAlias = Sequence[Sequence[Call]]
 Log: TypeAlias = list[tuple[str, str]]
+
+BROWSER_RUNS: Final = 5
+"""How often Chromium runs each script."""
 
 _MEET: Final[Script] = (
     (("a", "addTrack", "audio"), ("a", "createDataChannel", "chat"), ("b", "addTrack", "audio")),
@@ -121,7 +134,7 @@ class Deviation:
     """Something that ours tells in another order than Chromium, and why that is right.
 
     ``earlier`` and ``later`` are patterns of what Chromium tells, in its order.  A deviation with ``later``
-    None is about something that only one of the two tells.
+    None is about something that ours alone tells.
     """
 
     script: str
@@ -182,6 +195,9 @@ DEVIATIONS: Final[tuple[Deviation, ...]] = (
 """Where ours differs from Chromium on purpose; everything else agrees."""
 
 
+_OURS_ALONE: Final = "only ours tells it"
+
+
 @dataclass(frozen=True)
 class Disagreement:
     """One place where ours and all runs of Chromium do not agree."""
@@ -201,7 +217,7 @@ class Disagreement:
             ):
                 continue
             if self.later is None or deviation.later is None:
-                if self.later is deviation.later:
+                if self.later is deviation.later and self.what == _OURS_ALONE:
                     return deviation
             elif fnmatchcase(self.later, deviation.later):
                 return deviation
@@ -241,7 +257,7 @@ def compare(script: str, browser_runs: Sequence[Log], ours: Log) -> list[Disagre
                 found.append(Disagreement(script, peer, what, None, "only the browser tells it"))
         for what in told:
             if not any(what in run for run in runs):
-                found.append(Disagreement(script, peer, what, None, "only ours tells it"))
+                found.append(Disagreement(script, peer, what, None, _OURS_ALONE))
         for earlier, later in shared_order(runs):
             if earlier in place and later in place and place[earlier] > place[later]:
                 found.append(

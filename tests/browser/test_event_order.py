@@ -5,10 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tests.browser.calls import Bench
-from tests.browser.event_order import SCRIPTS, compare
+from tests.browser.event_order import BROWSER_RUNS, SCRIPTS, compare
 from tests.browser.script_runner import run_script
-
-BROWSER_RUNS = 5
 
 
 @pytest.mark.parametrize("name", SCRIPTS)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 import signal
 import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +19,7 @@ from calllab.errors import InvalidSetting
 from calllab.lab.proxies import CallProxy
 from calllab.lab.proxy_command import parse_fault
 from calllab.media import SpeechTrack
+from calllab.network import NetworkInterface
 from calllab.rtc import MediaStream
 from calllab.signaling import RelayChannel, ServiceSession, SignalingFault, TurnApi
 from calllab_server import Service, ServiceConfig
@@ -28,14 +31,34 @@ async def service() -> AsyncIterator[Service]:
         yield service
 
 
+class Watched(NetworkInterface):
+    """A clean interface that notes where everything goes."""
+
+    def __init__(self, *, name: str) -> None:
+        super().__init__(name=name)
+        self.destinations: set[tuple[str, int]] = set()
+
+    def send(self, socket: object, data: bytes, address: Any, deliver: Any) -> None:
+        """Note the destination, and send."""
+        self.destinations.add(address[:2])
+        super().send(socket, data, address, deliver)
+
+
+def destinations(phone: Phone) -> set[tuple[str, int]]:
+    """Where a phone has sent datagrams."""
+    assert isinstance(phone._interface, Watched)
+    return phone._interface.destinations
+
+
 @asynccontextmanager
 async def phones(*urls: str, policy: str = "all") -> AsyncIterator[list[Phone]]:
-    """Phones of alice and bob, each at the service's address that is given."""
+    """Phones of alice and bob, and a second one of bob's, each at the service's address that is given."""
     async with AsyncExitStack() as stack:
         made = []
-        for name, url in zip(("alice", "bob"), urls, strict=True):
+        for name, url in zip(("alice", "bob", "bob"), urls, strict=False):
             session = await stack.enter_async_context(ServiceSession(url))
-            await session.register(name, "a password for tests")
+            if name not in [phone.user_id for phone in made]:
+                await session.register(name, "a password for tests")
             await session.login(name, "a password for tests")
             channel = await RelayChannel.open(session, entropy=random.Random(name))
             await stack.enter_async_context(channel)
@@ -43,6 +66,7 @@ async def phones(*urls: str, policy: str = "all") -> AsyncIterator[list[Phone]]:
                 channel,
                 local_stream=lambda: MediaStream([SpeechTrack(seed=1)]),
                 turn_api=TurnApi(session) if policy == "relay" else None,
+                interface=Watched(name=name),
                 entropy=random.Random(name),
             )
             phone.ice_transport_policy = policy  # type: ignore[assignment]
@@ -67,6 +91,58 @@ async def selected(call: Call) -> dict[str, Any]:
     pair["remote"] = report[pair["remoteCandidateId"]]
     pair["local"] = report[pair["localCandidateId"]]
     return pair
+
+
+async def test_a_restart_of_ice_stays_on_the_proxy_and_its_losses(service: Service) -> None:
+    """New addresses get new legs, no datagram ever goes elsewhere, and as many are lost as were asked for."""
+    async with CallProxy(service.http_url, seed=3) as proxy, phones(proxy.url, proxy.url) as (alice, bob):
+        assert proxy.media is not None
+        call = await connected(alice)
+        await proxy.fault("alice->bob", loss=0.2)
+        before = await proxy.media.counters()
+        await asyncio.sleep(1.0)
+        assert call.manager is not None
+        old = (await selected(call))["remote"]["port"]
+        call.manager.restart_ice()
+        async with asyncio.timeout(15):
+            while (await selected(call))["remote"]["port"] == old:
+                await asyncio.sleep(0.1)
+        await asyncio.sleep(1.0)
+        counted = await proxy.media.counters()
+        legs = {tuple(leg["local"]) for leg in counted["legs"]}
+        assert len(legs) > len(before["legs"])
+        for phone in (alice, bob):
+            assert destinations(phone)
+            assert destinations(phone) <= legs
+        offered, lost = (
+            counted["users"]["alice"][name] - before["users"]["alice"][name] for name in ("offered", "lost")
+        )
+        assert offered > 90
+        # Four standard deviations of the binomial distribution: once in 16,000 seeds.
+        assert abs(lost - 0.2 * offered) < 4 * math.sqrt(offered * 0.2 * 0.8)
+        assert counted["users"]["bob"]["lost"] == 0
+        await call.hang_up()
+
+
+async def test_a_second_device_that_came_too_late_leaves_the_call_alone(service: Service) -> None:
+    """Both of bob's devices accept; one is told that it was answered elsewhere, and the media goes on."""
+    told: list[Any] = []
+    async with CallProxy(service.http_url) as proxy, phones(*[proxy.url] * 3) as (alice, *bobs):
+        assert proxy.media is not None
+        proxy.on_event(told.append)
+        call = await connected(alice)
+        async with asyncio.timeout(5):
+            while "call-hangup" not in {getattr(event, "type", None) for event in told}:
+                await asyncio.sleep(0.02)
+            while sum(bob.current is not None and bob.current.state == "connected" for bob in bobs) != 1:
+                await asyncio.sleep(0.02)
+        await asyncio.sleep(2.2)
+        before = await proxy.media.counters()
+        await asyncio.sleep(0.3)
+        after = await proxy.media.counters()
+        for user in ("alice", "bob"):
+            assert after["users"][user]["delivered"] > before["users"][user]["delivered"] + 5
+        await call.hang_up()
 
 
 @pytest.mark.parametrize("both", [True, False], ids=["both sides", "one side"])
@@ -158,6 +234,25 @@ def test_faults_are_read_from_the_command_line() -> None:
     for wrong in ("", "alice->bob", "loss", "kind=nonsense", "kind=drop count=x", "at_s=3", "loss="):
         with pytest.raises(InvalidSetting, match="--fault"):
             parse_fault(wrong)
+
+
+def test_a_trace_and_names_on_the_command_line(tmp_path: Path) -> None:
+    """A trace is named by its file; a user may be called by a number; nothing is there twice."""
+    (tmp_path / "a trace").write_text("5\n9\n")
+    direction, settings = parse_fault(f"alice->bob trace_file='{tmp_path}/a trace' queue_discipline=codel")
+    assert (direction, settings) == ("alice->bob", {"trace": "5 9", "queue_discipline": "codel"})
+    assert parse_fault("kind=disconnect peer=123") == SignalingFault(kind="disconnect", peer="123")
+    for wrong in ("loss=0.1 loss=0.2", "trace=5 trace_file=x", "trace_file='x"):
+        with pytest.raises(InvalidSetting, match="--fault"):
+            parse_fault(wrong)
+
+
+async def test_directions_that_no_link_has_are_refused(service: Service) -> None:
+    """A link is its sender's: what only the receiver would tell apart is not pretended to be possible."""
+    proxy = CallProxy(service.http_url, media=False)
+    for wrong in ("*->bob", "alice<->*", "*<->bob", "alice->alice", "alice"):
+        with pytest.raises(InvalidSetting, match="direction="):
+            await proxy.fault(wrong, loss=0.1)
 
 
 async def test_the_command_tells_its_address_and_ends_cleanly(service: Service) -> None:

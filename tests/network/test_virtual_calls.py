@@ -10,13 +10,14 @@ from typing import Any
 
 import pytest
 
+from tests.network import virtual_story
 from tests.network.virtual_call import digest, run
 
 
-def in_another_process(seed: int, hash_seed: str) -> subprocess.Popen[str]:
+def in_another_process(seed: int, hash_seed: str, program: str = "virtual_call") -> subprocess.Popen[str]:
     """Start the call in a process of its own."""
     return subprocess.Popen(
-        [sys.executable, "-m", "tests.network.virtual_call", str(seed)],
+        [sys.executable, "-m", f"tests.network.{program}", str(seed)],
         env={**os.environ, "PYTHONHASHSEED": hash_seed},
         stdout=subprocess.PIPE,
         text=True,
@@ -31,6 +32,20 @@ def test_a_call_is_repeatable_to_the_byte() -> None:
     here = digest(run(1))
     printed = [process.communicate(timeout=100)[0].strip() for process in others]
     assert printed == [here, here]
+
+
+def test_an_eventful_call_is_repeatable_to_the_byte() -> None:
+    """NATs, TURN, ICE restarts, a change of network, channels and a change of codec follow the seed alone:
+    not hash seeds, and not what the process simulated before.
+    """
+    others = [in_another_process(1, hash_seed, "virtual_story") for hash_seed in ("0", "12345")]
+    result = virtual_story.run(1)
+    printed = [process.communicate(timeout=100)[0].strip() for process in others]
+    assert printed == [digest(result)] * 2
+    inbound = [e for e in result["statistics"][0].values() if e["type"] == "inbound-rtp"]
+    assert {entry["kind"] for entry in inbound} == {"audio", "video"}
+    assert all(entry["packetsReceived"] > 40 for entry in inbound)
+    assert "c0 again!" in [event for _, event in result["events"][0]]
 
 
 def test_another_seed_is_another_call() -> None:

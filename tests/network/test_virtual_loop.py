@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import math
+import os
+import signal
+import threading
 import time
 
 import pytest
+from aiortc.mediastreams import AudioStreamTrack
 
 from calllab.errors import SimulationStuck
 from calllab.network import VirtualLoop, simulate
@@ -162,3 +167,118 @@ def test_the_real_clock_runs_the_same_program() -> None:
         return isinstance(asyncio.get_running_loop(), VirtualLoop)
 
     assert simulate(main, clock="real") is False
+
+
+def test_who_polls_is_stopped_and_may_clean_up() -> None:
+    """After the error everybody is cancelled and has turns enough for what stands in finally."""
+    cleaned: list[str] = []
+
+    async def poll() -> None:
+        try:
+            while True:
+                await asyncio.sleep(0)
+        finally:
+            await asyncio.sleep(1.0)
+            cleaned.append("poller")
+
+    async def main() -> None:
+        poller = asyncio.create_task(poll())
+        try:
+            await asyncio.sleep(5.0)
+        finally:
+            cleaned.append("main")
+            await asyncio.wait([poller])
+
+    with pytest.raises(SimulationStuck, match="polls without sleeping"):
+        simulate(main)
+    assert sorted(cleaned) == ["main", "poller"]
+
+
+def test_a_time_that_never_comes_does_not_move_the_clock() -> None:
+    """An infinite sleep can be cancelled; if nothing else is left it is a deadlock.  NaN is no time."""
+
+    async def main() -> float:
+        loop = asyncio.get_running_loop()
+        forever = asyncio.create_task(asyncio.sleep(math.inf))
+        await asyncio.sleep(2.0)
+        forever.cancel()
+        with pytest.raises(ValueError, match="NaN"):
+            loop.call_later(math.nan, print)
+        return loop.time()
+
+    assert simulate(main) == 2.0
+    with pytest.raises(SimulationStuck, match="nothing will ever happen again at 0 s"):
+        simulate(lambda: asyncio.sleep(math.inf))
+
+
+def test_an_interrupt_cancels_the_program() -> None:
+    """Ctrl-C ends the program as on any loop: what stands in finally is run, in virtual time."""
+    cleaned: list[float] = []
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        loop.call_later(3.0, os.kill, os.getpid(), signal.SIGINT)
+        try:
+            await asyncio.sleep(1000.0)
+        finally:
+            await asyncio.sleep(1.0)
+            cleaned.append(loop.time())
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            simulate(main)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    # The signal is noticed within the next turns of the loop, which may be those of the last timers.
+    assert cleaned
+    assert cleaned[0] >= 4.0
+
+
+async def test_a_simulation_inside_of_a_loop_is_refused() -> None:
+    """The error says what to do; the program is not even made."""
+    made: list[bool] = []
+
+    async def main() -> None:
+        made.append(True)
+
+    for clock in ("virtual", "real"):
+        with pytest.raises(RuntimeError, match=r"asyncio\.to_thread\(simulate, main\)"):
+            simulate(main, clock=clock)  # type: ignore[arg-type]
+    assert await asyncio.to_thread(simulate, main) is None
+    assert made == [True]
+
+
+def test_simulations_in_several_threads_do_not_disturb_each_other() -> None:
+    """Each has its own clock and chance, while others begin and end."""
+
+    async def main() -> tuple[float, str]:
+        for _ in range(100):
+            await asyncio.sleep(0.01)
+        return round(asyncio.get_running_loop().time(), 6), AudioStreamTrack().id
+
+    found: list[tuple[float, str]] = []
+
+    def run() -> None:
+        for _ in range(4):
+            found.append(simulate(main, seed=9))
+
+    threads = [threading.Thread(target=run) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == [simulate(main, seed=9)] * 12
+
+
+def test_servers_and_names_of_addresses_are_refused() -> None:
+    """Nothing is opened on the machine by a program that forgets where it is."""
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        with pytest.raises(OSError, match="no real servers"):
+            await loop.create_server(asyncio.Protocol, "127.0.0.1", 0)
+        with pytest.raises(OSError, match="no name in virtual time"):
+            await loop.getnameinfo(("127.0.0.1", 80))
+
+    simulate(main)

@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import random
 import socket
+import weakref
+from itertools import pairwise
 from typing import Any
 
 import pytest
 
 from calllab.errors import InvalidSetting
-from calllab.network import HostCosts, LinkSettings, NetworkInterface, VirtualHost, VirtualNetwork, simulate
+from calllab.network import (
+    HostCosts,
+    LinkSettings,
+    NatSettings,
+    NetworkInterface,
+    VirtualHost,
+    VirtualNetwork,
+    simulate,
+)
 from calllab.protocol import stun
 from calllab.protocol.stun_attributes import Attribute, decode_xor_address
 from calllab.rtc import RTCConfiguration, RTCIceServer, RTCPeerConnection
+from tests.network.virtual_call import Caller
 
 
 class Inbox(asyncio.DatagramProtocol):
@@ -267,3 +279,143 @@ def test_an_unknown_refusal_is_refused() -> None:
         network.close()
 
     simulate(main)
+
+
+# Many hosts, many addresses, many routes
+
+
+def test_routes_reach_hosts_that_share_a_nat() -> None:
+    """A route leads to one of several hosts behind a NAT, and between two behind the same one."""
+
+    async def main() -> list[list[float]]:
+        network = VirtualNetwork()
+        network.add_nat("home", NatSettings())
+        hosts = [network.add_host(name, nat="home") for name in ("desk", "sofa")] + [network.add_host("far")]
+        inboxes = [Inbox(), Inbox(), Inbox()]
+        desk, sofa, far = (h.open_socket(i) for h, i in zip(hosts, inboxes, strict=True))
+        network.set_route("far", "sofa", LinkSettings(delay_ms=50))
+        network.set_route("desk", "sofa", LinkSettings(delay_ms=7))
+        for inner in (desk, sofa):
+            inner.sendto(b"open the NAT", far.local)
+        await asyncio.sleep(0)
+        for _, _, seen in inboxes[2].received:
+            far.sendto(b"from far", seen)
+        desk.sendto(b"from the desk", sofa.local)
+        await asyncio.sleep(1.0)
+        network.close()
+        return [[at for at, _, _ in inbox.received] for inbox in inboxes[:2]]
+
+    assert simulate(main) == [[0.0], [0.007, 0.05]]
+
+
+def test_a_route_keeps_no_socket_alive() -> None:
+    """What has sent over a route and was closed can be collected."""
+
+    async def main() -> None:
+        network = VirtualNetwork()
+        alice, bob = network.add_host("alice"), network.add_host("bob")
+        network.set_route("alice", "bob", LinkSettings(delay_ms=5))
+        protocol = Inbox()
+        gone = weakref.ref(protocol)
+        sender = alice.open_socket(protocol)
+        sender.sendto(b"hello", (bob.address, 1))
+        sender.close()
+        await asyncio.sleep(1.0)
+        assert network.verdicts["no-socket"] == 1
+        del protocol, sender
+        gc.collect()
+        assert gone() is None
+        network.close()
+
+    simulate(main)
+
+
+def test_addresses_come_back_when_they_are_used_up() -> None:
+    """A host may move as often as it likes; more hosts than addresses are refused, and nothing has moved."""
+    network = VirtualNetwork()
+    network.add_nat("home", NatSettings())
+    host = network.add_host("phone", nat="home")
+    seen = [host.change_address() for _ in range(600)]
+    assert len(set(seen)) == 253
+    assert all(one != other for one, other in pairwise(seen))
+    network.add_nat("office", NatSettings())
+    for number in range(253):
+        network.add_host(f"desk {number}", nat="office")
+    with pytest.raises(InvalidSetting, match="no address is left on 'office'"):
+        network.move(host, nat="office")
+    assert host.site.name == "home"
+    assert host.address == seen[-1]
+
+
+def test_ports_run_out_like_those_of_a_machine() -> None:
+    """With all dynamic ports taken the next socket is refused, until one is closed."""
+
+    async def main() -> None:
+        host = VirtualNetwork().add_host("alice")
+        opened = [host.open_socket(Inbox()) for _ in range(16384)]
+        with pytest.raises(OSError, match="alice has no free port"):
+            host.open_socket(Inbox())
+        opened[77].close()
+        assert host.open_socket(Inbox()).local == opened[77].local
+
+    simulate(main)
+
+
+def test_a_datagram_has_a_largest_size() -> None:
+    """More than UDP can carry is an error of the protocol, as on a machine."""
+    errors: list[Exception] = []
+
+    class Sender(Inbox):
+        def error_received(self, exc: Exception) -> None:
+            errors.append(exc)
+
+    async def main() -> list[int]:
+        network = VirtualNetwork()
+        inbox = Inbox()
+        there = network.add_host("bob").open_socket(inbox)
+        here = network.add_host("alice").open_socket(Sender())
+        here.sendto(bytes(65507), there.local)
+        here.sendto(bytes(65508), there.local)
+        await asyncio.sleep(1.0)
+        return [len(data) for _, data, _ in inbox.received]
+
+    assert simulate(main) == [65507]
+    assert [str(error) for error in errors] == ["[Errno 90] 65508 bytes are too many for a datagram"]
+
+
+@pytest.mark.parametrize("refused_later", [False, True])
+def test_a_relayed_call_outlives_its_first_permissions(refused_later: bool) -> None:
+    """Permissions end after five minutes and allocations after ten: both are renewed in time.  A server that
+    refuses to renew them ends the call, and nothing else.
+    """
+
+    async def main() -> tuple[list[str], list[str]]:
+        problems: list[str] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: problems.append(repr(context)))
+        network = VirtualNetwork()
+        server = network.add_turn_server()
+        callers = [
+            Caller(
+                n, 1, LinkSettings(delay_ms=20), network.add_host(n), None, configuration=relay_only(server)
+            )
+            for n in ("alice", "bob")
+        ]
+        a, b = callers
+        a.trickle_to(b)
+        b.trickle_to(a)
+        a.pc.createDataChannel("any")
+        await a.pc.setLocalDescription()
+        await b.pc.setRemoteDescription(a.pc.localDescription)
+        await b.pc.setLocalDescription()
+        await a.pc.setRemoteDescription(b.pc.localDescription)
+        await asyncio.sleep(5.0)
+        if refused_later:
+            server.fault(reject=437)
+        await asyncio.sleep(1200.0)
+        states = [caller.pc.connectionState for caller in callers]
+        for caller in callers:
+            await caller.close()
+        network.close()
+        return states, problems
+
+    assert simulate(main) == (["failed" if refused_later else "connected"] * 2, [])

@@ -13,8 +13,8 @@ import sys
 from typing import Any, Literal
 
 from calllab.media import EncodedSpeechTrack, EncodedVideoTrack, MediaSink, SpeechTrack, TestPatternTrack
-from calllab.network import LinkSettings, NetworkInterface, VirtualNetwork, simulate
-from calllab.rtc import MediaStreamTrack, RTCIceCandidate, RTCPeerConnection
+from calllab.network import LinkSettings, NetworkInterface, VirtualHost, VirtualNetwork, simulate
+from calllab.rtc import MediaStreamTrack, RTCConfiguration, RTCIceCandidate, RTCPeerConnection
 
 DIFFICULT = LinkSettings(delay_ms=40, jitter_ms=4, loss=0.03, duplicate=0.01, rate_kbps=900)
 LONG_S = 6.0
@@ -28,19 +28,21 @@ class Caller:
         name: str,
         seed: int,
         settings: LinkSettings,
-        network: VirtualNetwork | None,
-        picture: tuple[int, int, float],
+        host: VirtualHost | None,
+        picture: tuple[int, int, float] | None,
         encoded: bool = False,
+        configuration: RTCConfiguration | None = None,
     ) -> None:
-        host = None if network is None else network.add_host(name)
         self.interface = NetworkInterface(settings, seed=seed, name=name, host=host)
-        self.pc = RTCPeerConnection(interface=self.interface, entropy=random.Random(name))
+        self.pc = RTCPeerConnection(configuration, interface=self.interface, entropy=random.Random(name))
         self.sinks: list[MediaSink] = []
         self.events: list[tuple[float, str]] = []
         self._began = asyncio.get_running_loop().time()
         for event in ("connectionstatechange", "iceconnectionstatechange", "signalingstatechange"):
             self.pc.on(event, lambda event=event: self.note(f"{event} {getattr(self.pc, _STATES[event])}"))
         self.pc.on("track", self._on_track)
+        if picture is None:
+            return  # messages alone
         if encoded:
             self.pc.addTrack(EncodedSpeechTrack(seed=1))
             self.pc.addTrack(EncodedVideoTrack(*picture, seed=2))
@@ -100,7 +102,11 @@ async def call(
     :param encoded: send media that was encoded beforehand.
     """
     network = None if sockets else VirtualNetwork(seed=seed, log=True)
-    a, b = (Caller(name, seed, settings, network, picture, encoded) for name in ("alice", "bob"))
+    hosts = [None if network is None else network.add_host(name) for name in ("alice", "bob")]
+    a, b = (
+        Caller(name, seed, settings, host, picture, encoded)
+        for name, host in zip(("alice", "bob"), hosts, strict=True)
+    )
     a.trickle_to(b)
     b.trickle_to(a)
     channel = a.pc.createDataChannel("echo")

@@ -7,35 +7,18 @@ another codec half way.  ``python -m tests.network.virtual_story SEED``
 from __future__ import annotations
 
 import asyncio
-import random
 import sys
 from typing import Any
 
 from calllab.media import TestPatternTrack
 from calllab.network import LinkSettings, NatSettings, VirtualNetwork, nat_kind, simulate
-from calllab.rtc import RTCConfiguration, RTCIceServer, RTCPeerConnection, RTCRtpReceiver
+from calllab.rtc import RTCConfiguration, RTCIceServer, RTCRtpReceiver
 from tests.network.virtual_call import Caller, digest
 
 LINK = LinkSettings(delay_ms=30, jitter_ms=3, loss=0.02)
 
 
-class Citizen(Caller):
-    """A caller with servers."""
-
-    def __init__(self, name: str, seed: int, network: VirtualNetwork, servers: list[RTCIceServer]) -> None:
-        super().__init__(name, seed, LINK, network, (96, 64, 10.0))
-        tracks = [sender.track for sender in self.pc.getSenders()]
-        self.pc = RTCPeerConnection(
-            RTCConfiguration(iceServers=servers), interface=self.interface, entropy=random.Random(name)
-        )
-        self.pc.on("connectionstatechange", lambda: self.note(self.pc.connectionState))
-        self.pc.on("track", self._on_track)
-        for track in tracks:
-            assert track is not None
-            self.pc.addTrack(track)
-
-
-async def negotiate(a: Citizen, b: Citizen) -> None:
+async def negotiate(a: Caller, b: Caller) -> None:
     """Exchange descriptions once, offered by ``a``."""
     await a.pc.setLocalDescription()
     await b.pc.setRemoteDescription(a.pc.localDescription)
@@ -47,23 +30,26 @@ async def story(seed: int) -> dict[str, Any]:
     """Live through it, and return what both saw and what the network carried."""
     network = VirtualNetwork(seed=seed, log=True)
     network.add_nat("flat", NatSettings(port_assignment="random", filtering="address-dependent"))
-    network.add_host("alice", nat="flat")
-    network.add_host("bob", nat=nat_kind("symmetric"))
+    alice = network.add_host("alice", nat="flat")
+    bob = network.add_host("bob", nat=nat_kind("symmetric"))
     network.set_route("alice", "bob", LinkSettings(delay_ms=5, jitter_ms=1, reorder=0.05))
     server = network.add_turn_server()
     made = server.credentials("both")
-    servers = [
-        RTCIceServer(urls=list(server.stun_uris)),
-        RTCIceServer(urls=list(made.uris), username=made.username, credential=made.password),
-    ]
-    hosts = {name: network.host(name) for name in ("alice", "bob")}
-    add_host = network.add_host
-    network.add_host = lambda name, **_: hosts[name]  # type: ignore[method-assign, assignment]
-    a, b = (Citizen(name, seed, network, servers) for name in ("alice", "bob"))
-    network.add_host = add_host  # type: ignore[method-assign]
+    configuration = RTCConfiguration(
+        iceServers=[
+            RTCIceServer(urls=list(server.stun_uris)),
+            RTCIceServer(urls=list(made.uris), username=made.username, credential=made.password),
+        ]
+    )
+    a, b = (
+        Caller(host.name, seed, LINK, host, (160, 120, 10.0), configuration=configuration)
+        for host in (alice, bob)
+    )
     a.trickle_to(b)
     b.trickle_to(a)
-    channels = [a.pc.createDataChannel(f"c{n}", ordered=n % 2 == 0, maxRetransmits=n or None) for n in range(4)]
+    channels = [
+        a.pc.createDataChannel(f"c{n}", ordered=n % 2 == 0, maxRetransmits=n or None) for n in range(4)
+    ]
     b.pc.on("datachannel", lambda theirs: theirs.on("message", lambda text: theirs.send(f"{text}!")))
     for channel in channels:
         channel.on("message", lambda message, label=channel.label: a.note(f"{label} {message}"))
@@ -78,7 +64,7 @@ async def story(seed: int) -> dict[str, Any]:
     server.start()
     (video,) = [s for s in a.pc.getSenders() if s.track is not None and s.track.kind == "video"]
     before = video.track
-    await video.replaceTrack(TestPatternTrack(64, 48, 5.0, seed=4))
+    await video.replaceTrack(TestPatternTrack(320, 240, 5.0, seed=4))
     assert before is not None
     before.stop()
     h264 = [c for c in RTCRtpReceiver.getCapabilities("video").codecs if c.mimeType == "video/H264"]

@@ -8,10 +8,22 @@ from itertools import groupby
 from pathlib import Path
 from typing import Final
 
+from tests.browser import event_order
 from tests.rtc.conformance import deviations, deviations_transport
 from tests.rtc.conformance.clauses import DOCUMENTS, Proof, proofs
 
 PAGE: Final = Path(__file__).parents[3] / "docs" / "conformance.md"
+
+_ORDER: Final = f"""\
+## The order of events, against Chromium
+
+Where the specifications leave an order open, Chromium's counts.  Each of these scripts runs in Chromium
+{event_order.BROWSER_RUNS} times, and once with ours.  What one peer tells in the same order in all runs of
+Chromium, ours has to tell in that order; what swaps places between them is chance, and between the two
+peers of a call there is no order.  Nothing may be told that Chromium tells in no run, and nothing may be
+missing that it tells in all of them.  What differs all the same is in the second table.  All of it is
+shown by `test_event_order::test_events_come_in_the_browsers_order`.
+"""
 
 _HEAD: Final = """\
 # Conformance
@@ -47,6 +59,8 @@ def lines() -> Iterator[str]:
             deviation.why,
             f"`{deviation.test}`" if deviation.test else "",
         )
+    yield ""
+    yield from order_lines()
     for document, of_document in groupby(found, key=lambda proof: proof.clause.document):
         yield ""
         yield f"## {document}: {DOCUMENTS[document]}"
@@ -58,6 +72,36 @@ def lines() -> Iterator[str]:
             yield "| --- | --- | --- |"
             for proof in of_section:
                 yield _row(proof.clause.what, proof.says, _test(proof))
+
+
+def order_lines() -> Iterator[str]:
+    """Yield the section about the order of events; the comparison itself is a test with Chromium."""
+    yield from _ORDER.splitlines()
+    yield ""
+    yield "| Script | What is called by whom |"
+    yield "| --- | --- |"
+    connect = _calls(event_order.SCRIPTS["connect"])
+    for name, script in event_order.SCRIPTS.items():
+        calls = _calls(script)
+        if name != "connect" and calls[: len(connect)] == connect:
+            calls[: len(connect)] = ["as in connect"]
+        yield _row(name, ", ".join(calls))
+    yield ""
+    yield "A number is a count: `#2` is the second of its kind, `#*` any."
+    yield ""
+    yield "| Script | What Chromium tells | What ours does | Why |"
+    yield "| --- | --- | --- | --- |"
+    for entry in event_order.DEVIATIONS:
+        script_name = "any" if entry.script == "*" else entry.script
+        if entry.later is None:
+            yield _row(script_name, "", f"tells `{entry.earlier}`", entry.reason)
+        else:
+            order = f"`{entry.earlier}`, then `{entry.later}`"
+            yield _row(script_name, order, "tells them the other way round", entry.reason)
+
+
+def _calls(script: event_order.Script) -> list[str]:
+    return [" ".join(call) for step in script for call in step if not call[1].startswith("until")]
 
 
 def text() -> str:
