@@ -79,6 +79,28 @@ class CheckedConnection(Connection):
         if before is not None and is_direct(before) and not is_direct(self._nominated[1]):
             self._nominated[1] = before
 
+    def check_incoming(self, message: Any, addr: tuple[str, int], protocol: Any) -> None:
+        """Take a check of the peer's, and remember a nomination that aioice ignores.
+
+        A check that came before the answer was answered in the role of that moment.  When it is looked at, a
+        negotiation may have changed the role for a moment, until the next conflict of roles settles it.  The
+        peer, whose nomination was answered, does not repeat it.
+        """
+        super().check_incoming(message, addr, protocol)
+        if "USE-CANDIDATE" in message.attributes and self.ice_controlling:
+            for pair in self._check_list:
+                if pair.protocol is protocol and pair.remote_addr == addr:
+                    pair.remote_nominated = True
+
+    def take_nominations(self) -> None:
+        """Take what the peer nominated while we believed to be in control; we are controlled now."""
+        works = ice.CandidatePair.State.SUCCEEDED
+        # The list begins with the highest priority, which aggressive nomination ends on.
+        for pair in reversed(list(self._check_list)):
+            if pair.remote_nominated and pair.state is works and not pair.nominated:
+                pair.nominated = True
+                self.check_complete(pair)
+
     async def look_for_a_direct_path(self, search_s: float) -> None:
         """Go on checking the direct pairs for a while, though a relayed one works already.
 

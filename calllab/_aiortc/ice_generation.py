@@ -312,7 +312,9 @@ class IceGeneration(CheckedConnection):
         if self.ice_controlling == controlling:
             return
         super().switch_role(ice_controlling=controlling)
-        if controlling and not self._check_list_done:
+        if not controlling:
+            self.take_nominations()
+        elif not self._check_list_done:
             # A pair that succeeded while we were controlled waits for the peer to nominate it, and aioice
             # never looks at it again (ice.py:1379): check it once more, now nominating.
             states = ice.CandidatePair.State

@@ -206,6 +206,7 @@ ATTRIBUTES: Final[Mapping[str, tuple[str, ...]]] = {
 
 INSTANCE_ATTRIBUTES: Final[Mapping[str, tuple[str, ...]]] = {
     "aioice.candidate:Candidate": ("_network_host",),
+    "aioice.ice:CandidatePair": ("nominated", "remote_nominated"),
     "aioice.ice:Connection": (
         "_check_list",
         "_check_list_done",

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
@@ -103,6 +104,32 @@ async def test_a_peer_that_keeps_its_role_on_restart_is_survived() -> None:
             )
         await pair.connected()
         assert {pair.alice.ice.role, pair.bob.ice.role} == {"controlling", "controlled"}
+
+
+@pytest.mark.parametrize("greater", ["offerer", "answerer"])
+@pytest.mark.parametrize("restarter", ["alice", "bob"])
+async def test_an_answer_may_come_after_the_checks_of_the_answerer(restarter: str, greater: str) -> None:
+    """Whoever answers a restart may win control and nominate a pair before the answer is there: both connect."""
+    async with ice_pair() as pair:
+        offerer, answerer = (pair.alice, pair.bob) if restarter == "alice" else (pair.bob, pair.alice)
+        for side, tie_breaker in ((offerer, 1 + (greater == "offerer")), (answerer, 1 + (greater == "answerer"))):
+            side.ice._settings = replace(side.ice._settings, tie_breaker=tie_breaker)
+        pair.negotiate()
+        await pair.connected()
+        before = offerer.ice.selected_pair
+        offerer.prepare(offerer=True)
+        answerer.prepare(offerer=False)
+        await until(lambda: {side.ice.gathering_state for side in (offerer, answerer)} == {"complete"})
+        heard = offerer.wire.received
+        for here, there in ((answerer, offerer), (offerer, answerer)):
+            # One address only: a second pair would hide that the nomination of the first one was lost.
+            first = there.candidates[there.credentials.ufrag][:1]
+            here.ice.commit(here.credentials, there.credentials, candidates=[*first, None])
+            await until(lambda: offerer.wire.received > heard)
+            await asyncio.sleep(0.05)  # what conflicts of roles there are, are settled
+        await pair.connected()
+        assert offerer.ice.selected_pair != before
+        assert {offerer.ice.role, answerer.ice.role} == {"controlling", "controlled"}
 
 
 @pytest.mark.parametrize("direction", ["out", "in"])

@@ -110,9 +110,13 @@ async def test_the_codec_of_a_running_sender_changes(bench: Bench, by_page: bool
         for now, then in zip(await both(call), before, strict=True):
             assert now["ssrc"] == then["ssrc"]
             assert now["packetsLost"] == now["framesDropped"] == 0
-            # One may be in the decoder.
-            assert now["framesReceived"] - now["framesDecoded"] <= 1
             assert now["keyFramesDecoded"] >= then["keyFramesDecoded"] + 2
+
+        async def all_decoded() -> bool:
+            # One may be in the decoder; a busy machine may have more of them wait, but loses none.
+            return all(now["framesReceived"] - now["framesDecoded"] <= 1 for now in await both(call))
+
+        await eventually(all_decoded, lambda: f"frames were received and not decoded: {call!r}")
 
 
 async def test_parameters_of_a_running_sender_change(bench: Bench) -> None:
