@@ -38,10 +38,11 @@ class JitterCounters:
 
 
 class EncodedFrame(JitterFrame):
-    """A frame that knows whether it can be decoded alone."""
+    """A frame that knows how it is encoded, and whether it can be decoded alone."""
 
-    def __init__(self, data: bytes, timestamp: int, *, is_key: bool) -> None:
+    def __init__(self, data: bytes, timestamp: int, *, payload_type: int, is_key: bool) -> None:
         super().__init__(data, timestamp)
+        self.payload_type = payload_type
         self.is_key = is_key
 
 
@@ -67,7 +68,7 @@ class PatientJitterBuffer(JitterBuffer):
         *,
         video: bool,
         clock: Callable[[], float],
-        codec_name: Callable[[], str],
+        codec_name: Callable[[int], str],
     ) -> None:
         if video:
             super().__init__(capacity=512, is_video=True)
@@ -80,6 +81,8 @@ class PatientJitterBuffer(JitterBuffer):
         self._newest = 0
         self._arrivals = [0.0] * self._capacity
         self._first_arrival: float | None = None
+        self._payload_type = 0
+        """Of the frame that left last."""
         self._emitting = False
         # The first packets may be the rest of a frame that was sent before anybody listened.
         self._needs_keyframe = video
@@ -216,9 +219,11 @@ class PatientJitterBuffer(JitterBuffer):
                 self._emitting = False
             if frame is None:
                 return None
+            if self._is_video and not frame.data:
+                continue  # a packet of padding
             counters = self.counters
             counters.frames += 1
-            key = self._is_video and is_keyframe(self._codec_name(), frame.data)
+            key = self._is_video and is_keyframe(self._codec_name(self._payload_type), frame.data)
             counters.key_frames += key
             if self._needs_keyframe and not key:
                 counters.frames_dropped += 1
@@ -228,7 +233,7 @@ class PatientJitterBuffer(JitterBuffer):
             if self._first_arrival is not None:
                 counters.delay_s += self._clock() - self._first_arrival
                 counters.emitted += 1
-            return EncodedFrame(frame.data, frame.timestamp, is_key=key)
+            return EncodedFrame(frame.data, frame.timestamp, payload_type=self._payload_type, is_key=key)
 
     def _remove_marked(self) -> JitterFrame | None:
         """Return the frame at the origin if its last packet is there, marked as such."""
@@ -252,8 +257,10 @@ class PatientJitterBuffer(JitterBuffer):
         if self._origin is not None:
             positions = [uint16_add(self._origin, i) % self._capacity for i in range(count)]
             taken = [position for position in positions if self._packets[position] is not None]
-            if self._emitting:
-                self._first_arrival = min((self._arrivals[position] for position in taken), default=None)
+            if self._emitting and taken:
+                self._first_arrival = min(self._arrivals[position] for position in taken)
+                first: Any = self._packets[taken[0]]
+                self._payload_type = first.payload_type
             else:
                 self.counters.packets_discarded += len(taken)
         super().remove(count)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import queue
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,9 +56,15 @@ class _DecoderQueue(WorkerQueue):
     what decoding took.
     """
 
-    def __init__(self, on_decoded: Callable[[float, bool], None], cost_s: Callable[[Any], float]) -> None:
+    def __init__(
+        self,
+        on_decoded: Callable[[float, bool], None],
+        cost_s: Callable[[Any], float],
+        codecs: Mapping[int, RTCRtpCodecParameters],
+    ) -> None:
         super().__init__(cost_s)
         self._on_decoded = on_decoded
+        self._codecs = codecs
         self._began: float | None = None
         self._is_key = False
 
@@ -72,6 +78,16 @@ class _DecoderQueue(WorkerQueue):
             self._is_key = getattr(item[1], "is_key", False)
             self._began = stopwatch()
         return item
+
+    def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:
+        """Add a frame with its codec; None ends the thread.
+
+        aiortc gives the codec of the packet that has completed the frame (rtcrtpreceiver.py:570): where the
+        codec changes and a packet comes late, that is the codec of the next frame.
+        """
+        if item is not None:
+            item = (self._codecs[item[1].payload_type], item[1])
+        super().put(item, block, timeout)
 
     def discard(self) -> int:
         """Throw away what waits; returns how much."""
@@ -90,7 +106,8 @@ class _Receiver(RTCRtpReceiver):
     def __init__(self, kind: Kind, dtls: DtlsTransport, owner: RtpReceiver) -> None:
         super().__init__(kind, dtls.inner)
         self._owner = owner
-        self._decoder_queue = _DecoderQueue(owner.frame_decoded, owner.decoding_cost_s)
+        self._codecs: dict[int, RTCRtpCodecParameters] = inside(self, RTCRtpReceiver, "__codecs")
+        self._decoder_queue = _DecoderQueue(owner.frame_decoded, owner.decoding_cost_s, self._codecs)
         # The thread takes its queue when it starts (rtcrtpreceiver.py:413), later than this.
         set_inside(self, RTCRtpReceiver, "__decoder_queue", self._decoder_queue)
         self._kind = kind
@@ -104,20 +121,15 @@ class _Receiver(RTCRtpReceiver):
             counters,
             video=self._kind == "video",
             clock=asyncio.get_running_loop().time,
-            codec_name=lambda: "" if (codec := self._media_codec()) is None else codec.name,
+            codec_name=lambda payload_type: self._codecs[payload_type].name,
         )
         set_inside(self, RTCRtpReceiver, "__jitter_buffer", self._buffer)
         set_inside(self, RTCRtpReceiver, "__timestamp_mapper", TimestampMapper())
         if self._kind == "video":
             set_inside(self, RTCRtpReceiver, "__nack_generator", NackGenerator())
 
-    def _media_codec(self) -> RTCRtpCodecParameters | None:
-        """Return the codec of the latest media packet."""
-        codecs: dict[int, RTCRtpCodecParameters] = inside(self, RTCRtpReceiver, "__codecs")
-        return codecs.get(self._owner.payload_type) if self._owner.payload_type is not None else None
-
     async def _handle_rtp_packet(self, packet: RtpPacket, arrival_time_ms: int) -> None:
-        codec = inside(self, RTCRtpReceiver, "__codecs").get(packet.payload_type)
+        codec = self._codecs.get(packet.payload_type)
         if not self._enabled or codec is None:
             return
         silence_s = self._owner.silence_s(packet.ssrc)
@@ -147,12 +159,11 @@ class _Receiver(RTCRtpReceiver):
             # What is skipped need not be sent again.
             missing = inside(self, RTCRtpReceiver, "__nack_generator").missing
             missing -= {sequence for sequence in missing if uint16_after(buffer.origin, sequence)}
-        codec = self._media_codec()
-        if codec is None or inside(self, RTCRtpReceiver, "__decoder_thread") is None:
+        if inside(self, RTCRtpReceiver, "__decoder_thread") is None:
             return
         while (frame := buffer.next_frame()) is not None:
             frame.timestamp = inside(self, RTCRtpReceiver, "__timestamp_mapper").map(frame.timestamp)
-            self._decoder_queue.put((codec, frame))
+            self._decoder_queue.put((None, frame))
         if self._decoder_queue.qsize() > _MAX_UNDECODED[self._kind]:
             self._owner.frames_discarded(self._decoder_queue.discard())
             buffer.require_keyframe()
@@ -206,8 +217,6 @@ class RtpReceiver:
     def __init__(self, dtls: DtlsTransport, kind: Kind, *, rtcp_ssrc: int) -> None:
         self.kind: Kind = kind
         self.track = RemoteTrack(kind, self._frame_shown)
-        self.payload_type: int | None = None
-        """Of the media in the latest packet."""
         self._dtls = dtls
         self._loop = asyncio.get_running_loop()
         self._codecs: dict[int, CodecLike] = {}
@@ -352,7 +361,6 @@ class RtpReceiver:
         self._hear(self._synchronization, HeardSource(packet.ssrc, wall, packet.timestamp, loudness))
         for source in packet.csrc:
             self._hear(self._contributing, HeardSource(source, wall, packet.timestamp, None))
-        self.payload_type = packet.payload_type
         self.track.set_muted(False)
 
     def report_received(self, packet: RtcpSrPacket) -> None:

@@ -37,6 +37,8 @@ ATTRIBUTES: Final[Mapping[str, tuple[str, ...]]] = {
         "Connection._unfreeze_initial",
         "Connection.add_remote_candidate",
         "Connection.build_request",
+        "Connection.check_complete",
+        "Connection.check_incoming",
         "Connection.check_start_task",
         "Connection.close",
         "Connection.connect",

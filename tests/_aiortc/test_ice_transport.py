@@ -109,10 +109,13 @@ async def test_a_peer_that_keeps_its_role_on_restart_is_survived() -> None:
 @pytest.mark.parametrize("greater", ["offerer", "answerer"])
 @pytest.mark.parametrize("restarter", ["alice", "bob"])
 async def test_an_answer_may_come_after_the_checks_of_the_answerer(restarter: str, greater: str) -> None:
-    """Whoever answers a restart may win control and nominate a pair before the answer is there: both connect."""
+    """Who answers a restart may win control and nominate a pair before the answer is there: both connect."""
     async with ice_pair() as pair:
         offerer, answerer = (pair.alice, pair.bob) if restarter == "alice" else (pair.bob, pair.alice)
-        for side, tie_breaker in ((offerer, 1 + (greater == "offerer")), (answerer, 1 + (greater == "answerer"))):
+        for side, tie_breaker in (
+            (offerer, 1 + (greater == "offerer")),
+            (answerer, 1 + (greater == "answerer")),
+        ):
             side.ice._settings = replace(side.ice._settings, tie_breaker=tie_breaker)
         pair.negotiate()
         await pair.connected()

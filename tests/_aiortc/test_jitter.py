@@ -19,8 +19,12 @@ class Clock:
         return self.now
 
 
-def packet(sequence: int, timestamp: int, data: bytes, *, marker: int = 0) -> RtpPacket:
-    made = RtpPacket(sequence_number=sequence % 65536, timestamp=timestamp, marker=marker)
+def packet(
+    sequence: int, timestamp: int, data: bytes, *, marker: int = 0, payload_type: int = 96
+) -> RtpPacket:
+    made = RtpPacket(
+        payload_type=payload_type, sequence_number=sequence % 65536, timestamp=timestamp, marker=marker
+    )
     made._data = data  # type: ignore[attr-defined]
     return made
 
@@ -36,11 +40,12 @@ def feed(buffer: PatientJitterBuffer, made: RtpPacket) -> tuple[bool, list[Any]]
 
 
 def audio(clock: Clock) -> PatientJitterBuffer:
-    return PatientJitterBuffer(JitterCounters(), video=False, clock=clock, codec_name=lambda: "opus")
+    return PatientJitterBuffer(JitterCounters(), video=False, clock=clock, codec_name=lambda _: "opus")
 
 
 def video(clock: Clock) -> PatientJitterBuffer:
-    return PatientJitterBuffer(JitterCounters(), video=True, clock=clock, codec_name=lambda: "VP8")
+    names = {96: "VP8", 102: "H264"}
+    return PatientJitterBuffer(JitterCounters(), video=True, clock=clock, codec_name=names.__getitem__)
 
 
 @settings(max_examples=50)
@@ -106,6 +111,38 @@ def test_video_goes_on_with_a_key_frame_after_a_hole() -> None:
     assert all(index <= 91 for index in asked)
     assert buffer.counters.key_frames == 2
     assert buffer.counters.frames_dropped > 0
+
+
+def test_a_late_packet_keeps_its_codec_where_the_codec_changes() -> None:
+    """The old codec's last packet may come when the new one has begun: each frame is what it was sent as."""
+    buffer = video(Clock())
+    h264_key = b"\0\0\0\1\x65"
+    shown = []
+    for sequence, timestamp, data, payload_type in (
+        (1, 0, h264_key, 102),
+        (3, 3000, KEY, 96),
+        (4, 6000, DELTA, 96),
+        (2, 0, b"rest", 102),
+    ):
+        marker = int(data != h264_key)
+        _, frames = feed(buffer, packet(sequence, timestamp, data, marker=marker, payload_type=payload_type))
+        shown += [(frame.payload_type, frame.is_key, frame.data) for frame in frames]
+    assert shown == [(102, True, h264_key + b"rest"), (96, True, KEY), (96, False, DELTA)]
+
+
+def test_packets_of_padding_are_no_frames() -> None:
+    """What carries no data, before, between and behind frames, is not counted, and asks for nothing."""
+    buffer = video(Clock())
+    shown = []
+    for sequence, (data, timestamp) in enumerate(
+        [(b"", 0), (KEY, 3000), (b"", 3000), (b"", 3000), (DELTA, 6000), (b"", 6000), (DELTA, 9000)]
+    ):
+        ask, frames = feed(buffer, packet(sequence, timestamp, data, marker=int(data != b"")))
+        assert not ask
+        shown += [frame.timestamp for frame in frames]
+    assert shown == [3000, 6000, 9000]
+    assert buffer.counters.frames == 3
+    assert buffer.counters.frames_dropped == buffer.counters.packets_discarded == 0
 
 
 def test_video_waits_for_a_retransmission() -> None:

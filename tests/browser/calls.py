@@ -238,6 +238,16 @@ class BrowserCall:
         """Let the page send one more track."""
         await self.page.evaluate("kind => peer.add(kind)", kind)
 
+    async def both_add(self, kind: str) -> dict[str, Any]:
+        """Send a track of ours and then one of the page's; return the page's report when both are settled.
+
+        Not at once: see :meth:`_page_gathers`.
+        """
+        self.add(kind)
+        await self.settled()
+        await self.page_add(kind)
+        return await self.settled()
+
     def keep(self, channel: RTCDataChannel) -> None:
         """Keep a data channel, and what comes over it."""
         self.channels[channel.label] = channel
@@ -342,8 +352,21 @@ class BrowserCall:
         async with asyncio.timeout(PATIENCE_S):
             await out.arrived()
             await in_.arrived()
+        await self._page_gathers()
         out.release()
         in_.release()
+
+    async def _page_gathers(self) -> None:
+        """Wait until the page has found a candidate.
+
+        A Chromium that rolls its very first offer back within some milliseconds, before it knows its
+        networks, never gathers: seen once in some hundred calls; only the next ICE restart helps.
+        """
+
+        async def has_found() -> bool:
+            return bool((await self.report())["candidates"])
+
+        await eventually(has_found, lambda: f"the page gathers nothing: {self.problems}")
 
     async def media_flows(self) -> None:
         """Wait until every negotiated direction whose sender has a track has brought more packets, and, for

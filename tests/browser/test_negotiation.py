@@ -158,9 +158,7 @@ async def test_mdns_names_become_peer_reflexive(bench: Bench, page_is_polite: bo
     and that is no error.
     """
     async with browser_call(bench, page_is_polite=page_is_polite, made_media=True) as call:
-        call.add("audio")
-        await call.page_add("audio")
-        seen = await call.settled()
+        seen = await call.both_add("audio")
         await call.media_flows()
         hosts = [candidate.split()[4] for candidate in seen["candidates"] if " typ host" in candidate]
         assert hosts
@@ -175,9 +173,7 @@ async def test_mdns_names_become_peer_reflexive(bench: Bench, page_is_polite: bo
 async def test_relay_only_goes_through_our_turn_server(bench: Bench, page_is_polite: bool) -> None:
     """With the policy relay on both sides all packets pass the service's TURN server."""
     async with browser_call(bench, page_is_polite=page_is_polite, policy="relay") as call:
-        call.add("audio")
-        await call.page_add("audio")
-        seen = await call.settled()
+        seen = await call.both_add("audio")
         before = await bench.service.relayed_packets()
         await call.media_flows()
         assert (await call.connected_report())["pair"] == ["relay", "relay"]

@@ -56,9 +56,7 @@ async def run_role(bench: Bench, place: int, page_is_polite: bool) -> int:
     """Run the rounds with Chromium in one role; return how many collisions there were."""
     entropy = random.Random(place)
     async with browser_call(bench, page_is_polite=page_is_polite, place=place, seed=place) as call:
-        call.add("audio")
-        await call.page_add("audio")
-        await call.settled()
+        await call.both_add("audio")
         await call.media_flows()
         for direction in ("out", "in"):
             call.channel.delay(0.005, direction=direction, jitter_s=0.03)

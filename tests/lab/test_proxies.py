@@ -60,14 +60,15 @@ async def phones(*urls: str, policy: str = "all") -> AsyncIterator[list[Phone]]:
             if name not in [phone.user_id for phone in made]:
                 await session.register(name, "a password for tests")
             await session.login(name, "a password for tests")
-            channel = await RelayChannel.open(session, entropy=random.Random(name))
+            device = f"{name}'s device {len(made)}"
+            channel = await RelayChannel.open(session, entropy=random.Random(device))
             await stack.enter_async_context(channel)
             phone = Phone(
                 channel,
                 local_stream=lambda: MediaStream([SpeechTrack(seed=1)]),
                 turn_api=TurnApi(session) if policy == "relay" else None,
                 interface=Watched(name=name),
-                entropy=random.Random(name),
+                entropy=random.Random(device),
             )
             phone.ice_transport_policy = policy  # type: ignore[assignment]
             made.append(await stack.enter_async_context(phone))
@@ -121,6 +122,26 @@ async def test_a_restart_of_ice_stays_on_the_proxy_and_its_losses(service: Servi
         # Four standard deviations of the binomial distribution: once in 16,000 seeds.
         assert abs(lost - 0.2 * offered) < 4 * math.sqrt(offered * 0.2 * 0.8)
         assert counted["users"]["bob"]["lost"] == 0
+        await call.hang_up()
+
+
+async def test_a_second_device_that_came_too_late_leaves_the_call_alone(service: Service) -> None:
+    """Both of bob's devices accept; one is told that it was answered elsewhere, and the media goes on."""
+    told: list[Any] = []
+    async with CallProxy(service.http_url) as proxy, phones(*[proxy.url] * 3) as (alice, *bobs):
+        assert proxy.media is not None
+        proxy.on_event(told.append)
+        call = await connected(alice)
+        async with asyncio.timeout(5):
+            while "call-hangup" not in {getattr(event, "type", None) for event in told}:
+                await asyncio.sleep(0.02)
+            while sum(bob.current is not None and bob.current.state == "connected" for bob in bobs) != 1:
+                await asyncio.sleep(0.02)
+        before = await proxy.media.counters()
+        await asyncio.sleep(0.3)
+        after = await proxy.media.counters()
+        for user in ("alice", "bob"):
+            assert after["users"][user]["delivered"] > before["users"][user]["delivered"] + 5
         await call.hang_up()
 
 

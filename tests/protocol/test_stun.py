@@ -168,7 +168,7 @@ def test_a_changed_bit_breaks_the_integrity(
 ) -> None:
     """No bit of what a signed message says can be changed unnoticed.
 
-    What comes after the integrity says nothing: a FINGERPRINT whose type was changed is an attribute to ignore.
+    What comes after the integrity says nothing: a FINGERPRINT whose type was changed is ignored.
     """
     signed = message.encode(b"key", integrity=integrity)
     good = message.encode(b"key", integrity=integrity, fingerprint=fingerprint)

@@ -73,7 +73,7 @@ def test_what_lies_elsewhere_is_not_read(tmp_path: Path) -> None:
 
 def test_traces_of_one_scenario_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each counts as often as it is named."""
-    monkeypatch.setattr("calllab.lab.scenario.trace_files.MAX_TEXT_BYTES", 1000)
+    monkeypatch.setattr("calllab.lab.scenario.trace_files.MAX_TEXT_BYTES", int(2.5 * len(STEADY)))
     thrice = [entry for _ in range(3) for entry in fault("steady.trace")]
     path = written(tmp_path / "s", faults=thrice)
     with pytest.raises(ScenarioError, match=r"faults\[2\].trace_file: expected at most"):

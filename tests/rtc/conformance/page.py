@@ -18,8 +18,9 @@ _ORDER: Final = f"""\
 ## The order of events, against Chromium
 
 Where the specifications leave an order open, Chromium's counts.  Each of these scripts runs in Chromium
-{event_order.BROWSER_RUNS} times, and once with ours.  What one peer tells in the same order in all runs of
-Chromium, ours has to tell in that order; what swaps places between them is chance, and between the two
+{event_order.BROWSER_RUNS} times, and as often again if these agree on an order that ours has not; with
+ours it runs once.  What one peer tells in the same order in all runs of Chromium, ours has to tell in
+that order; what swaps places between them is chance, and between the two
 peers of a call there is no order.  Nothing may be told that Chromium tells in no run, and nothing may be
 missing that it tells in all of them.  What differs all the same is in the second table.  All of it is
 shown by `test_event_order::test_events_come_in_the_browsers_order`.
