@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test bench scenarios pages check format lab serve lock clean
+.PHONY: help setup demo test bench soak scenarios pages check format lab serve lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -34,6 +34,9 @@ test: check ## everything: check, then the whole test suite, two files at a time
 
 bench: $(STAMP) ## measure speed and memory, as ratios within one run (about fifteen minutes)
 	$(BIN)/python -m tests.benchmarks
+
+soak: $(STAMP) ## every scenario twice, and a thousand random calls: too long for make test (about twenty minutes)
+	$(BIN)/pytest -m soak
 
 scenarios: $(STAMP) ## every scenario in virtual time, and whether all that it expects holds (about four minutes)
 	$(BIN)/calllab run --all

@@ -6,39 +6,13 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
+from calllab.lab.causes import Cause
+
 __all__ = ["Alternative", "Cause", "Diagnosis", "Evidence", "Finding", "Severity", "Verdict"]
 
 FORMAT_VERSION = 1
 
 Verdict: TypeAlias = Literal["clean", "impaired", "failed", "unknown"]
-
-Cause: TypeAlias = Literal[
-    "loss-uniform",
-    "loss-burst",
-    "delay",
-    "jitter",
-    "reordering",
-    "duplication",
-    "bandwidth-cap",
-    "blackout",
-    "one-way-media",
-    "ice-blocked",
-    "turn-wrong-credentials",
-    "turn-expired-credentials",
-    "nat-symmetric",
-    "dtls-failure",
-    "signaling-loss",
-    "signaling-delay",
-    "signaling-duplicate",
-    "signaling-reorder",
-    "glare-resolved",
-    "glare-unresolved",
-    "codec-mismatch",
-    "no-source",
-    "cpu-sender",
-    "cpu-receiver",
-    "renegotiation-failure",
-]
 
 
 class Severity(msgspec.Struct, frozen=True):

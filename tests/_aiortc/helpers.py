@@ -38,7 +38,7 @@ FAST = IceTimers(
     overdue_interval_s=0.05,
     disconnected_after_s=0.6,
     consent_s=1.5,
-    connect_timeout_s=1.0,
+    connect_timeout_s=5.0,
     gather_timeout_s=1.5,
     retire_after_s=0.3,
 )

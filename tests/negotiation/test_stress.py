@@ -8,13 +8,16 @@ from __future__ import annotations
 import asyncio
 import random
 
+import pytest
+
 from calllab.network import VirtualNetwork, simulate
 from calllab.rtc import AudioStreamTrack, RTCPeerConnection
 from calllab.rtc.parameters import reverse
 from tests.negotiation.linked_peers import LinkedPeers, SmallVideo
 from tests.rtc.peers import more_packets
 
-SEEDS = range(200)
+SEEDS = 200
+AT_A_TIME = 50
 REAL_SEEDS = range(8)
 WISHES = (
     "add-track",
@@ -114,13 +117,27 @@ async def run_seed(seed: int, network: VirtualNetwork | None = None) -> int:
         await peers.close()
 
 
-def test_random_wishes_on_both_sides() -> None:
-    """Whatever both wish, and however late signaling is: stable, same m-lines, media flowing, no error."""
+def run_seeds(seeds: range) -> None:
+    """Run calls in virtual time."""
     collisions = 0
-    for seed in SEEDS:
+    for seed in seeds:
         network = VirtualNetwork(seed=seed)
         collisions += simulate(lambda s=seed, n=network: run_seed(s, n), seed=seed, codecs="stand-in")  # type: ignore[misc]
-    assert collisions > len(SEEDS), "too few collisions to prove anything: make the delays longer"
+    assert collisions > len(seeds), "too few collisions to prove anything: make the delays longer"
+
+
+@pytest.mark.parametrize("first", range(0, SEEDS, AT_A_TIME))
+def test_random_wishes_on_both_sides(first: int) -> None:
+    """Whatever both wish, and however late signaling is: stable, same m-lines, media flowing, no error."""
+    run_seeds(range(first, first + AT_A_TIME))
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("hundred", range(2, 12))
+def test_random_wishes_of_a_thousand_more(hundred: int) -> None:
+    """The same, with other seeds."""
+    run_seeds(range(100 * hundred, 100 * hundred + 100))
 
 
 async def test_random_wishes_on_the_real_clock() -> None:

@@ -11,12 +11,11 @@ from typing import Any, get_args
 import msgspec
 import pytest
 
-from calllab.diagnosis.model import Cause as DiagnosedCause
 from calllab.errors import ScenarioError
+from calllab.lab.causes import Cause
 from calllab.lab.scenario import Scenario, builtin_scenarios, json_schema, load_scenario, scenario_from
 from calllab.lab.scenario.check import check_setting, link_of
 from calllab.lab.scenario.override import overridden
-from calllab.lab.scenario.times import Cause
 from calllab.network import LinkSettings, profile
 from calllab.network.settings import causes_of
 from tests.scenarios.helpers import plain
@@ -50,11 +49,6 @@ def test_there_is_a_scenario_for_every_cause() -> None:
     planned = {name: planned_causes(load_scenario(name)) for name in BUILTIN}
     assert set(get_args(Cause)) <= set().union(*planned.values())
     assert sum(not causes for causes in planned.values()) >= 6
-
-
-def test_scenarios_and_diagnoses_name_the_same_causes() -> None:
-    """The vocabulary of truth and findings is one."""
-    assert set(get_args(Cause)) == set(get_args(DiagnosedCause))
 
 
 def test_seeds_differ() -> None:

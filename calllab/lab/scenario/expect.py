@@ -6,7 +6,8 @@ from typing import Annotated, Literal, TypeAlias
 
 import msgspec
 
-from calllab.lab.scenario.times import AtSeconds, Cause
+from calllab.lab.causes import Cause
+from calllab.lab.scenario.times import AtSeconds
 
 __all__ = [
     "Connection",

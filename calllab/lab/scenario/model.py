@@ -6,10 +6,11 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from calllab.lab.causes import Cause
 from calllab.lab.scenario.actions import Action
 from calllab.lab.scenario.expect import Expectations
 from calllab.lab.scenario.links import LinkChanges, LinkFault, Route
-from calllab.lab.scenario.times import MAX_DURATION_S, AtSeconds, Cause, ForSeconds
+from calllab.lab.scenario.times import MAX_DURATION_S, AtSeconds, ForSeconds
 from calllab.network import HostCosts, NatSettings
 from calllab.signaling import SignalingFault
 
