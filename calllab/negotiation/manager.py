@@ -212,9 +212,11 @@ class PeerConnectionManager:
             self._connected.cancel()
         if self._pc is not None:
             await self._pc.close()
-        for task in self._tasks:
+        # A handler of the configuration may be what closes: it goes on.
+        ending = self._tasks - {asyncio.current_task()}
+        for task in ending:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*ending, return_exceptions=True)
 
     # Negotiation
 

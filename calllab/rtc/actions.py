@@ -59,9 +59,10 @@ class AddRemoteCandidate:
 
 @dataclass(frozen=True, slots=True)
 class CreateTransceiver:
-    """A remote offer made this transceiver."""
+    """A remote offer made this transceiver; its track has this id, or one of ours if the peer names none."""
 
     transceiver: int
+    track_id: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +85,6 @@ class AddRemoteTrack:
     """The peer began to send: announce the track (W3C "process the addition of a remote track")."""
 
     transceiver: int
-    track_id: str | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -84,6 +84,11 @@ class RTCConfiguration:
         replace(configuration, certificates=()).validate()
         return replace(configuration, certificates=kept)
 
+    def gathers_like(self, other: RTCConfiguration) -> bool:
+        """Say whether candidates gathered with one of the two configurations are right for the other."""
+        same_policy = self.iceTransportPolicy == other.iceTransportPolicy
+        return same_policy and list(self.iceServers) == list(other.iceServers)
+
     def _check_types(self) -> None:
         _one_of("iceTransportPolicy", self.iceTransportPolicy, ("all", "relay"))
         _one_of("bundlePolicy", self.bundlePolicy, ("balanced", "max-compat", "max-bundle"))

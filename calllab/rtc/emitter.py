@@ -27,6 +27,7 @@ class Emitter:
         self._handlers: dict[str, list[tuple[Handler, bool]]] = {}
         self._attributes: dict[str, Handler] = {}
         self._handler_tasks: set[asyncio.Task[None]] = set()
+        self._spared: set[asyncio.Task[None]] = set()
 
     @overload
     def on(self, event: str, handler: Handler) -> Handler: ...
@@ -86,21 +87,36 @@ class Emitter:
     def emit(self, event: str, *arguments: Any) -> bool:
         """Call the handlers of ``event`` in the order of their registration; return whether there was one."""
         entries = list(self._handlers.get(event, ()))
-        for handler, once in entries:
+        for entry in entries:
+            if all(entry is not known for known in self._handlers.get(event, ())):
+                continue  # another handler has removed it
+            handler, once = entry
             if once:
                 self.remove_listener(event, handler)
             try:
                 result = handler(*arguments)
-            except Exception:
+            except (Exception, asyncio.CancelledError):
+                # Nobody cancels a function: this is the result of some task that the handler looked at.
                 logger.exception("a handler of %r failed", event)
                 continue
             if inspect.isawaitable(result):
                 self._own(event, result)
         return bool(entries)
 
+    def spare_handler(self) -> None:
+        """Leave the coroutine handler that calls this, if it is one, out of :meth:`cancel_handlers`.
+
+        It is about to wait for the end of whoever cancels the others.
+        """
+        task = asyncio.current_task()
+        if task is not None and task in self._handler_tasks:
+            self._handler_tasks.discard(task)
+            self._spared.add(task)
+            task.add_done_callback(self._spared.discard)
+
     async def cancel_handlers(self) -> None:
-        """Cancel the coroutine handlers that still run, except the one that calls this, and wait for them."""
-        tasks = self._handler_tasks - {asyncio.current_task()}
+        """Cancel the coroutine handlers that still run, and wait for them."""
+        tasks = set(self._handler_tasks)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

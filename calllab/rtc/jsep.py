@@ -34,7 +34,7 @@ from calllab.rtc.jsep_state import (
 )
 from calllab.rtc.jsep_transaction import Transaction
 from calllab.rtc.negotiation_needed import negotiation_needed
-from calllab.rtc.parameters import Direction, Fingerprint, Kind, SdpType, SignalingState
+from calllab.rtc.parameters import Direction, Fingerprint, IceCredentials, Kind, SdpType, SignalingState
 from calllab.rtc.sdp_parser import parse_session
 
 __all__ = ["TRANSITIONS", "JsepCore"]
@@ -219,14 +219,22 @@ class JsepCore:
 
     def restart_ice(self) -> None:
         """Want new ICE credentials in place of all that are set now (webrtc-pc 4.4.2, restartIce)."""
-        found = {
+        self._state = replace(self._state, ice_to_replace=self._ice_in_use())
+
+    def outdate_ice(self) -> None:
+        """Let the next offer, whatever it is for, restart ICE: what was gathered follows old settings
+        (RFC 9429 section 4.1.18).
+        """
+        self._state = replace(self._state, ice_outdated=self._ice_in_use())
+
+    def _ice_in_use(self) -> frozenset[IceCredentials]:
+        return frozenset(
             section.ice
             for applied in (self._state.current_local, self._state.pending_local)
             if applied is not None
             for section in applied.session.media
             if section.ice is not None
-        }
-        self._state = replace(self._state, ice_to_replace=frozenset(found))
+        )
 
     # Offer, answer, rollback
 

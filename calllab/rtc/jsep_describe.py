@@ -177,7 +177,7 @@ def describe_offer(
     # An offer made while one is pending replaces it, so both start from what was stable.
     base = state.stable.session if state.stable is not None else state.session
     ice = state.session.local_ice
-    if ice is None or ice_restart or ice in state.ice_to_replace:
+    if ice is None or ice_restart or ice in state.ice_to_replace | state.ice_outdated:
         ice = new_ice_credentials(entropy)
     lines, mids = _allot_lines(state, base.lines, base.mids)
     writer = _Writer(identity, ice, "actpass")

@@ -14,9 +14,17 @@ from calllab.rtc.codecs import (
     prefer,
 )
 from calllab.rtc.errors import InvalidAccessError
-from calllab.rtc.jsep_state import DATA, Applied, IceCandidates, Line, SessionState, TransceiverState
+from calllab.rtc.jsep_state import (
+    DATA,
+    Applied,
+    IceCandidates,
+    Line,
+    Negotiated,
+    SessionState,
+    TransceiverState,
+)
 from calllab.rtc.jsep_transaction import Transaction
-from calllab.rtc.parameters import Kind, RtpCodec, SdpType, receives, reverse, sends
+from calllab.rtc.parameters import Kind, RtpCodec, SdpType, intersect, receives, reverse, sends
 from calllab.rtc.sdp import MediaSection, Session
 
 __all__ = ["apply_remote_answer", "apply_remote_offer", "with_candidates", "with_mids"]
@@ -191,7 +199,7 @@ def _offered_line(
     if transceiver is None:
         transceiver = _unassociated(tx, kind, section, lines)
     if transceiver is None:
-        transceiver = tx.create_transceiver(kind, "recvonly", by_remote=True)
+        transceiver = tx.create_remote_transceiver(kind, section.track_id)
     codecs = _acceptable(transceiver, section)
     transceiver = replace(
         transceiver,
@@ -248,7 +256,10 @@ def _answered_transceiver(tx: Transaction, transceiver: TransceiverState, sectio
         raise InvalidAccessError(
             f"section {section.mid!r} of the answer accepts none of the codecs that were offered"
         )
-    direction = reverse(section.direction)
+    # RFC 3264 section 6.1: an answer can only take away from what was offered.  One that adds to it gets no
+    # media that the application does not want to send.
+    offered = tx.state.pending_local.session.section(section.mid) if tx.state.pending_local else None
+    direction = intersect(reverse(section.direction), offered.direction if offered else "inactive")
     transceiver = tx.receive_track(transceiver, direction, section)
     tx.put(
         replace(
@@ -273,10 +284,11 @@ def _release_unmentioned(tx: Transaction, lines: list[Line]) -> None:
     for transceiver in tx.state.transceivers:
         if transceiver.mid is None or transceiver.id in owners or transceiver.stopped:
             continue
-        if stable is not None and stable.of(transceiver.id) is not None:
-            continue
-        if transceiver.by_remote and not transceiver.by_add_track:
+        before = stable.of(transceiver.id) if stable is not None else None
+        if before is None and transceiver.by_remote and not transceiver.by_add_track:
             tx.remove(transceiver)
+        else:
+            tx.restore(transceiver, before or Negotiated())
 
 
 def _with_transport(

@@ -181,6 +181,11 @@ class JsepState:
     created_answer: Proposal | None = None
     ice_to_replace: frozenset[IceCredentials] = frozenset()
     """W3C [[LocalIceCredentialsToReplace]]: what restartIce() wants gone."""
+    ice_outdated: frozenset[IceCredentials] = frozenset()
+    """What the next offer replaces because the ICE servers or the policy are others now; nothing asks for
+    that offer."""
+    default_stream_id: str | None = None
+    """The stream of tracks whose streams the peer does not tell."""
     local_candidates: tuple[IceCandidates, ...] = ()
     remote_candidates: tuple[IceCandidates, ...] = ()
     started: tuple[IceCredentials, IceCredentials] | None = None
@@ -198,7 +203,13 @@ class JsepState:
             self.stable,
             self.wants_data,
             self.ice_to_replace,
+            self.ice_outdated,
         )
+
+    @property
+    def has_data(self) -> bool:
+        """Whether an accepted m-line carries data channels."""
+        return any(line.owner == DATA and not line.rejected for line in self.session.lines)
 
     def transceiver(self, id_: int) -> TransceiverState | None:
         """Return the transceiver with this id, None if it is gone."""
@@ -219,7 +230,9 @@ _NAMES: Final = frozenset(
 )
 # Texts and SSRC groups repeat what stands elsewhere; created descriptions matter only to who sets them by
 # text.
-_IGNORED: Final = frozenset({"text", "version", "next_id", "created_offer", "created_answer", "ssrc_groups"})
+_IGNORED: Final = frozenset(
+    {"text", "version", "next_id", "created_offer", "created_answer", "ssrc_groups", "default_stream_id"}
+)
 
 # What has neither tokens nor ids of transceivers in it is its own canonical form (a header extension's id is
 # a number on the wire).

@@ -21,7 +21,6 @@ from calllab.rtc.actions import (
     StopTransceiver,
 )
 from calllab.rtc.jsep_state import (
-    DATA,
     Applied,
     IceCandidates,
     JsepState,
@@ -57,7 +56,7 @@ class Transaction:
         by_add_track: bool = False,
         by_remote: bool = False,
     ) -> TransceiverState:
-        """Add a transceiver at the end of the set."""
+        """Add a transceiver of the application's at the end of the set."""
         used = {ssrc for t in self.state.transceivers for ssrc in (t.ssrc, t.rtx_ssrc)} | {0}
         ssrcs: list[int] = []
         while len(ssrcs) < 2:
@@ -71,7 +70,7 @@ class Transaction:
             direction=direction,
             ssrc=ssrcs[0],
             rtx_ssrc=ssrcs[1],
-            track_id=track_id or str(uuid.UUID(int=self._entropy.getrandbits(128), version=4)),
+            track_id=track_id or self._new_id(),
             stream_ids=tuple(dict.fromkeys(stream_ids)),
             has_track=track_id is not None,
             by_add_track=by_add_track,
@@ -83,8 +82,12 @@ class Transaction:
             transceivers=(*self.state.transceivers, transceiver),
             next_id=transceiver.id + 1,
         )
-        if by_remote:
-            self.actions.append(CreateTransceiver(transceiver.id))
+        return transceiver
+
+    def create_remote_transceiver(self, kind: Kind, track_id: str | None) -> TransceiverState:
+        """Add a transceiver that a remote offer asks for; its track has the id that the peer gave it."""
+        transceiver = self.create_transceiver(kind, "recvonly", by_remote=True)
+        self.actions.append(CreateTransceiver(transceiver.id, track_id))
         return transceiver
 
     def put(self, transceiver: TransceiverState) -> None:
@@ -132,7 +135,7 @@ class Transaction:
     ) -> TransceiverState:
         """Follow the peer's direction, seen from here (webrtc-pc 4.4.1.5, "process remote tracks")."""
         before = transceiver.negotiated
-        streams = section.stream_ids if receives(direction) else ()
+        streams = self._streams(section) if receives(direction) else ()
         after = replace(before, fired_direction=direction, remote_stream_ids=streams)
         if receives(direction):
             after = replace(
@@ -140,10 +143,26 @@ class Transaction:
                 encodings=section.encodings or before.encodings,
                 remote_cname=section.cname or before.remote_cname,
             )
-        self._announce(transceiver.id, before, after, section.track_id)
+        self._announce(transceiver.id, before, after)
         transceiver = replace(transceiver, negotiated=after)
         self.put(transceiver)
         return transceiver
+
+    def _streams(self, section: MediaSection) -> tuple[str, ...]:
+        """Return the ids of the streams of a section's track.
+
+        All tracks of a peer that signals no streams are in one of which nobody else knows (RFC 9429 section
+        5.10).
+        """
+        if section.has_msid:
+            return section.stream_ids
+        if self.state.default_stream_id is None:
+            self.state = replace(self.state, default_stream_id=self._new_id())
+        assert self.state.default_stream_id is not None
+        return (self.state.default_stream_id,)
+
+    def _new_id(self) -> str:
+        return str(uuid.UUID(int=self._entropy.getrandbits(128), version=4))
 
     def settle_direction(self, transceiver: TransceiverState, negotiated: Negotiated) -> None:
         """Take over what an answer of ours makes of a transceiver."""
@@ -151,10 +170,10 @@ class Transaction:
         after = replace(negotiated, fired_direction=direction)
         if not receives(direction):
             after = replace(after, remote_stream_ids=())
-        self._announce(transceiver.id, transceiver.negotiated, after, None)
+        self._announce(transceiver.id, transceiver.negotiated, after)
         self.put(replace(transceiver, negotiated=after, has_sent=transceiver.has_sent or sends(direction)))
 
-    def _announce(self, id_: int, before: Negotiated, after: Negotiated, track_id: str | None) -> None:
+    def _announce(self, id_: int, before: Negotiated, after: Negotiated) -> None:
         """Tell what changes for the application (webrtc-pc 5.1.1): a track that is in one more stream is told
         of again.
         """
@@ -163,7 +182,7 @@ class Transaction:
         was, is_ = receives(before.fired_direction), receives(after.fired_direction)
         joins = not set(after.remote_stream_ids) <= set(before.remote_stream_ids)
         if is_ and (joins or not was):
-            self.actions.append(AddRemoteTrack(id_, track_id))
+            self.actions.append(AddRemoteTrack(id_))
         elif was and not is_:
             self.actions.append(RemoveRemoteTrack(id_))
 
@@ -243,7 +262,9 @@ class Transaction:
         # webrtc-pc 4.4.1.4: what counts is which credentials the description has; one without any accepted
         # section has none, so that there is nothing left to restart.
         present = {section.ice for section in current_local.session.media}
-        replaced = not present & state.ice_to_replace
+        # The channels that it was offered for are closed; the next one asks for it again.
+        refused = not state.has_data and any(section.is_data for section in current_local.session.media)
+        replaced = not present & (state.ice_to_replace | state.ice_outdated)
         self.state = replace(
             state,
             signaling="stable",
@@ -254,7 +275,9 @@ class Transaction:
             pending_remote=None,
             created_offer=None,
             created_answer=None,
+            wants_data=state.wants_data and not refused,
             ice_to_replace=frozenset() if replaced else state.ice_to_replace,
+            ice_outdated=frozenset() if replaced else state.ice_outdated,
         )
         self._drop_rejected()
         self.start()
@@ -300,7 +323,7 @@ class Transaction:
             if before is None and remote_offer and transceiver.by_remote and not transceiver.by_add_track:
                 self.remove(transceiver)
             elif not transceiver.stopped:
-                self._restore(transceiver, before or Negotiated())
+                self.restore(transceiver, before or Negotiated())
         pending_ice, stable_ice = state.session.local_ice, state.stable.session.local_ice
         if pending_ice is not None and pending_ice != stable_ice:
             self._discard(pending_ice)
@@ -313,13 +336,10 @@ class Transaction:
             pending_remote=None,
         )
 
-    def _restore(self, transceiver: TransceiverState, before: Negotiated) -> None:
-        self._announce(transceiver.id, transceiver.negotiated, before, None)
+    def restore(self, transceiver: TransceiverState, before: Negotiated) -> None:
+        """Put back what a transceiver had agreed on before the pending offer."""
+        self._announce(transceiver.id, transceiver.negotiated, before)
         transceiver = replace(transceiver, negotiated=before)
         self.put(transceiver)
         if transceiver.stopping and before.mid is None:
             self.remove(transceiver)
-
-    def data_is_negotiated(self) -> bool:
-        """Whether an accepted m-line carries data channels."""
-        return any(line.owner == DATA and not line.rejected for line in self.state.session.lines)

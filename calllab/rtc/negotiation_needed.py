@@ -12,10 +12,7 @@ def negotiation_needed(state: JsepState) -> bool:
     """Return whether an offer would change anything; asked while the signaling state is stable."""
     if state.ice_to_replace:
         return True
-    local = state.current_local
-    if state.wants_data and not (
-        local is not None and any(section.is_data and not section.rejected for section in local.session.media)
-    ):
+    if state.wants_data and not state.has_data:
         return True
     if any(_is_orphaned(state, line) for line in state.session.lines):
         return True

@@ -87,7 +87,8 @@ class PeerData:
         """Take what a description has changed; returns the work of closing an association, if that is due.
 
         With an answer that has data channels the SCTP transport is there, knows the size of the messages that
-        the peer takes, and every channel has its identifier (webrtc-pc 4.4.1.5, 6.1.1).
+        the peer takes, and every channel has its identifier (webrtc-pc 4.4.1.5, 6.1.1).  If the peer refuses
+        them, at first or later, every channel is closed.
         """
         agreed = self._agreed
         negotiated = agreed.sctp_port is not None and any(
@@ -99,7 +100,7 @@ class PeerData:
                 self._dtls.role = agreed.dtls_role
             self._need().assign_ids()
             self._need().limit_messages(agreed.remote_max_message_size or 0)
-        elif was and self.sctp is not None:
+        elif self.sctp is not None and (was or not self._state().wants_data):
             rejected, self.sctp, self._shown = self.sctp, None, None
             return rejected.stop()
         return None

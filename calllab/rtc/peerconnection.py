@@ -257,11 +257,13 @@ class RTCPeerConnection(Emitter):
         return self._configuration
 
     def setConfiguration(self, configuration: RTCConfiguration) -> None:
-        """Use other ICE servers or another policy from the next gathering on (an ICE restart brings it
-        about).
+        """Use other ICE servers or another policy from the next gathering on: the next offer restarts ICE if
+        they differ, and nothing asks for that offer (RFC 9429 section 4.1.18).
         """
         self._session.refuse_if_closed("setConfiguration()")
-        self._configuration = self._configuration.changed_to(configuration)
+        before, self._configuration = self._configuration, self._configuration.changed_to(configuration)
+        if not self._configuration.gathers_like(before):
+            self._session.core.outdate_ice()
         self._session.ice.configure(configuration.iceServers, configuration.iceTransportPolicy)
 
     @staticmethod

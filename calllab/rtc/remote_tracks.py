@@ -34,7 +34,6 @@ class RemoteTracks:
     def __init__(self) -> None:
         self._streams: dict[str, MediaStream] = {}
         self._associated: dict[int, tuple[str, ...]] = {}
-        self._named: set[int] = set()
 
     def associate(
         self, id_: int, transceiver: RTCRtpTransceiver, stream_ids: tuple[str, ...], changes: TrackChanges
@@ -50,19 +49,15 @@ class RemoteTracks:
                 changes.joined.append((stream, track))
         self._associated[id_] = stream_ids
 
-    def start(
-        self, id_: int, transceiver: RTCRtpTransceiver, track_id: str | None, changes: TrackChanges
-    ) -> None:
+    @staticmethod
+    def start(id_: int, transceiver: RTCRtpTransceiver, changes: TrackChanges) -> None:
         """Note that the track is to be announced ("process the addition of a remote track")."""
-        if track_id is not None and id_ not in self._named:
-            # The id of a track never changes once the application has seen it.
-            self._named.add(id_)
-            transceiver.receiver.media.set_track_id(track_id)
         changes.started.append((id_, transceiver))
 
     def stop(self, id_: int, transceiver: RTCRtpTransceiver, changes: TrackChanges) -> None:
         """Note that the track ends ("stop the RTCRtpTransceiver")."""
         self.associate(id_, transceiver, (), changes)
+        del self._associated[id_]
         changes.started = [entry for entry in changes.started if entry[1] is not transceiver]
         changes.ended.append(transceiver)
 

@@ -100,6 +100,11 @@ class MediaSection:
         return self.kind == "application"
 
     @property
+    def has_msid(self) -> bool:
+        """Whether the section says anything of the streams and the id of the track."""
+        return bool(self.msids) or any(ssrc.msid for ssrc in self.ssrcs)
+
+    @property
     def stream_ids(self) -> tuple[str, ...]:
         """The ids of the MediaStreams to which the track belongs."""
         found = [msid.stream for msid in self.msids]

@@ -270,14 +270,16 @@ class PeerSession:
                     self._start_transport(action)
                 case do.AddRemoteCandidate(ufrag, candidate):
                     self.ice.add_remote_candidate(ufrag, candidate)
-                case do.CreateTransceiver(id_):
-                    self.adopt(id_)
+                case do.CreateTransceiver(id_, track_id):
+                    transceiver = self.adopt(id_)
+                    if track_id is not None:
+                        transceiver.receiver.media.set_track_id(track_id)
                 case do.StopTransceiver(id_):
                     self._stop(id_, changes)
                 case do.SetRemoteStreams(id_, stream_ids):
                     self._remote.associate(id_, self._transceivers[id_], stream_ids, changes)
-                case do.AddRemoteTrack(id_, track_id):
-                    self._remote.start(id_, self._transceivers[id_], track_id, changes)
+                case do.AddRemoteTrack(id_):
+                    self._remote.start(id_, self._transceivers[id_], changes)
                 case do.RemoveRemoteTrack(id_):
                     changes.muted.append(self._transceivers[id_])
                 case do.ConfigureMedia():
@@ -434,6 +436,7 @@ class PeerSession:
 
     def close(self) -> asyncio.Task[None]:
         """Close at once what the application sees, and return the task that takes down the rest."""
+        self._events.spare_handler()
         if self._teardown_task is None:
             self.closed = True
             self.chain.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -133,6 +134,23 @@ async def test_close_is_complete_at_any_time_and_twice() -> None:
     assert fresh.pc.signalingState == "closed"
     await fresh.handle_remote_description({"type": "offer", "sdp": "v=0"})
     await fresh.handle_ice_candidate(None)
+
+
+async def test_a_handler_may_close_the_manager() -> None:
+    """A callback that is a coroutine, and closes, goes on afterwards."""
+    closed = asyncio.Event()
+
+    async def close(_: str) -> None:
+        await made.close()
+        closed.set()
+
+    config = End("alice", "bob", polite=False).config
+    made = PeerConnectionManager(replace(config, on_ice_connection_state_change=close))
+    made.initialize()
+    made._on_ice_connection_state_change()
+    async with asyncio.timeout(5):
+        await closed.wait()
+    assert made.pc.signalingState == "closed"
 
 
 async def test_the_peer_connection_needs_initialize() -> None:

@@ -46,6 +46,19 @@ DEVIATIONS: Final[tuple[Deviation, ...]] = (
         "Promises cannot be cancelled; asyncio tasks can, and the chain must not stall for it.",
     ),
     Deviation(
+        Clause("4.4.2", "close does not end scripts"),
+        "Coroutine handlers that still run when the connection is closed are cancelled, but for those that "
+        "await close() themselves.",
+        "They are tasks, and the connection is their owner: nobody else would end or await them.",
+        "test_chain::test_4_4_2_a_coroutine_handler_closes",
+    ),
+    Deviation(
+        Clause("5.8.3", "answers whose directions add to the offer's are errors", "RFC 9429"),
+        "Such an answer is taken, and only what both allow happens.",
+        "Gateways answer sendrecv to sendonly offers, and browsers take that; nothing more is sent.",
+        "test_descriptions::test_9429_5_8_3_directions_of_an_answer",
+    ),
+    Deviation(
         Clause("4.4.1.1", "bundlePolicy"),
         "Only max-bundle: sections outside of the one BUNDLE group are answered with port zero.",
         "One transport for everything is what makes rollback and ICE restarts exact here; browsers bundle "

@@ -19,7 +19,7 @@ from calllab.rtc import (
 )
 from tests.rtc.conformance.clauses import clause
 from tests.rtc.conformance.steps import PC_EVENTS, Log, local, negotiate, offer, peers
-from tests.rtc.peers import audio_call
+from tests.rtc.peers import audio_call, turns
 
 OPERATIONS: dict[str, Callable[[RTCPeerConnection], Any]] = {
     "createOffer": lambda peer: peer.createOffer(),
@@ -248,6 +248,32 @@ async def test_4_4_2_close_in_a_handler() -> None:
         await closing[0]
         assert b.signalingState == "closed"
         assert [t.receiver.track.readyState for t in b.getTransceivers()] == ["ended"]
+
+
+@clause("4.4.2", "close does not end the script that calls it")
+async def test_4_4_2_a_coroutine_handler_closes() -> None:
+    """Coroutine handlers that await close() go on afterwards; others that still run are cancelled."""
+    async with peers(1) as (a,):
+        after: list[str] = []
+
+        async def close(name: str) -> None:
+            await a.close()
+            after.append(name)
+
+        async def wait() -> None:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                after.append("cancelled")
+
+        a.on("negotiationneeded", wait)
+        a.on("negotiationneeded", lambda: close("first"))
+        a.on("negotiationneeded", lambda: close("second"))
+        a.addTransceiver("audio")
+        await turns(24)
+        await a.close()
+        await turns()
+        assert after == ["cancelled", "first", "second"]
 
 
 @clause("5.1", "removeTrack: the sender of another connection is an InvalidAccessError")

@@ -14,9 +14,11 @@ from calllab.rtc import (
     RTCConfiguration,
     RTCIceServer,
     RTCPeerConnection,
+    RTCSessionDescription,
     SyntaxError_,
 )
 from tests.rtc.conformance.clauses import clause
+from tests.rtc.conformance.steps import Log, lines, negotiate, offer, peers
 
 TURN = "turn:turn.example.org"
 
@@ -221,3 +223,30 @@ async def test_4_4_2_a_closed_connection_keeps_its_configuration() -> None:
 
 
 ECDSA = {"name": "ECDSA", "namedCurve": "P-256"}
+
+
+@clause("4.1.18", "setConfiguration: with other servers the next offer restarts ICE", document="RFC 9429")
+async def test_9429_4_1_18_the_next_offer_restarts_ice() -> None:
+    """Nothing asks for that offer; what changes nothing restarts nothing; and one restart is enough."""
+    async with peers() as (a, b):
+
+        def ufrag(description: RTCSessionDescription | None) -> list[str]:
+            return lines(description, "a=ice-ufrag")[:1]
+
+        a.addTransceiver("audio")
+        a.setConfiguration(RTCConfiguration(iceTransportPolicy="relay"))
+        await negotiate(a, b)
+        first = ufrag(a.localDescription)
+        log = Log().watch(a, "negotiationneeded")
+        a.setConfiguration(RTCConfiguration(iceTransportPolicy="relay"))
+        assert ufrag(await a.createOffer()) == first
+        a.setConfiguration(RTCConfiguration())
+        assert await log.settled() == []
+        assert ufrag(await a.createOffer()) != first
+        await offer(a, b)
+        await a.setLocalDescription({"type": "rollback"})
+        await b.setRemoteDescription({"type": "rollback"})
+        await negotiate(a, b)
+        second = ufrag(a.localDescription)
+        assert second != first
+        assert ufrag(await a.createOffer()) == second

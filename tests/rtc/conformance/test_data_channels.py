@@ -24,17 +24,18 @@ APPLICATION_DATA = 23
 """The first byte of a DTLS record that carries SCTP (RFC 6347 section 4.1)."""
 
 
-async def rewritten_answer(pair: WiredPair, old: str, new: str) -> None:
-    """Exchange descriptions, changing a line of the answer on its way."""
+async def rewritten_answer(pair: WiredPair, *changes: str) -> None:
+    """Exchange descriptions, changing texts of the answer on its way: old, new, old, new."""
     await pair.a.setLocalDescription()
     assert pair.a.localDescription is not None
     await pair.b.setRemoteDescription(pair.a.localDescription)
     await pair.b.setLocalDescription()
     assert pair.b.localDescription is not None
-    assert old in pair.b.localDescription.sdp
-    await pair.a.setRemoteDescription(
-        {"type": "answer", "sdp": pair.b.localDescription.sdp.replace(old, new)}
-    )
+    sdp = pair.b.localDescription.sdp
+    for old, new in zip(changes[::2], changes[1::2], strict=True):
+        assert old in sdp
+        sdp = sdp.replace(old, new)
+    await pair.a.setRemoteDescription({"type": "answer", "sdp": sdp})
     for candidates in pair.candidates:
         candidates.open()
 
@@ -623,6 +624,32 @@ async def test_4_4_1_5_data_can_be_rejected_later() -> None:
         )
         assert pair.a.sctp is None
         await until(lambda: "close" in seen, "the channel closed")
+
+
+@clause("4.4.1.5", "set a description: an answer that refuses the data section closes what waits for it")
+@clause("4.7.3", "negotiation is needed for data that was never negotiated, not for data that was refused")
+@pytest.mark.parametrize("at_first", [True, False], ids=["in the first answer", "later"])
+async def test_4_4_1_5_data_can_be_refused(at_first: bool) -> None:
+    """The channels are closed and nobody asks again, until the application makes the next one."""
+    async with wired_pair() as pair:
+        pair.a.addTransceiver("audio")
+        if not at_first:
+            await pair.channel_pair()
+        refused = pair.a.createDataChannel("x")
+        seen = events_of(refused)
+        await rewritten_answer(pair, "BUNDLE 0 1", "BUNDLE 0", "m=application 9", "m=application 0")
+        await until(lambda: refused.readyState == "closed", "the channel closed")
+        assert seen[-1] == "close"
+        assert pair.a.sctp is None
+        needed: list[str] = []
+        pair.a.on("negotiationneeded", lambda: needed.append("again"))
+        await turns(24)
+        assert needed == []
+        assert not pair.a.negotiationIsNeeded
+        pair.a.createDataChannel("y")
+        await turns(24)
+        assert needed == ["again"]
+        assert "m=application 9" in (await pair.a.createOffer()).sdp
 
 
 # Over time

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from calllab.rtc import (
@@ -456,3 +458,28 @@ async def test_4_5_errors_have_dom_names() -> None:
         assert error.name == error.__name__
         assert error("a sentence").message == "a sentence"
     assert issubclass(SdpError, OperationError)
+
+
+@clause("5.8.3", "an answer adds nothing to the directions of the offer", document="RFC 9429")
+@pytest.mark.parametrize(
+    ("offered", "answered", "becomes"),
+    [
+        ("recvonly", "recvonly", "inactive"),
+        ("recvonly", "sendrecv", "recvonly"),
+        ("sendonly", "sendrecv", "sendonly"),
+        ("sendonly", "sendonly", "inactive"),
+        ("inactive", "sendrecv", "inactive"),
+        ("sendrecv", "recvonly", "sendonly"),
+    ],
+)
+async def test_9429_5_8_3_directions_of_an_answer(offered: str, answered: str, becomes: str) -> None:
+    """What the application does not want to send is never sent, whatever the peer says."""
+    async with peers() as (a, b):
+        transceiver = a.addTransceiver(AudioStreamTrack(), direction=offered)  # type: ignore[arg-type]
+        b.addTrack(AudioStreamTrack())
+        await offer(a, b)
+        await b.setLocalDescription()
+        said = re.sub("a=(sendrecv|sendonly|recvonly|inactive)", f"a={answered}", local(b).sdp)
+        await a.setRemoteDescription({"type": "answer", "sdp": said})
+        assert transceiver.currentDirection == becomes
+        assert transceiver.direction == offered

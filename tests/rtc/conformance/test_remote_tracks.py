@@ -24,7 +24,7 @@ class Tracks:
 
 @clause("5.7", "the track event has track, receiver, transceiver and streams")
 async def test_5_7_track_event() -> None:
-    """They belong together, and the track has the id and kind that the sender's had."""
+    """They belong together, and the track of a new transceiver has the id and kind that the sender's had."""
     async with peers() as (a, b):
         track = AudioStreamTrack()
         a.addTrack(track, MediaStream(id="s"))
@@ -192,17 +192,37 @@ async def test_5_1_1_no_streams() -> None:
         assert seen.events[0][0].id == track.id
 
 
-@clause("5.1.1", "a description without msid makes tracks without streams and with ids of our own")
-async def test_5_1_1_no_msid() -> None:
-    """Where nothing is signalled the track is announced nonetheless."""
+@clause("5.10", "the tracks of a peer that signals no msid are in one default stream", document="RFC 9429")
+async def test_9429_5_10_no_msid() -> None:
+    """Tracks are announced with ids of our own, and with a stream that all of them share, now and later."""
     async with peers() as (a, b):
         a.addTrack(AudioStreamTrack(), MediaStream(id="s"))
+        a.addTrack(VideoStreamTrack(), MediaStream(id="t"))
         made = await a.createOffer()
         kept = [line for line in made.sdp.split("\r\n") if "msid" not in line]
         seen = Tracks(b)
         await b.setRemoteDescription({"type": "offer", "sdp": "\r\n".join(kept)})
-        assert seen.streams() == [[]]
-        assert seen.events[0][0].id
+        (audio, _, _, (stream,)), (video, _, _, (same,)) = seen.events
+        assert stream is same
+        assert stream.getTracks() == [audio, video]
+        assert stream.id not in ("s", "t")
+        assert audio.id != video.id
+        await b.setRemoteDescription({"type": "rollback"})
+        await b.setRemoteDescription({"type": "offer", "sdp": "\r\n".join(kept)})
+        assert seen.events[2][3] == [stream]
+
+
+@clause("4.3", "the id of a track never changes", document="mediacapture-streams")
+async def test_streams_4_3_the_id_of_a_track_stays() -> None:
+    """A transceiver that was made here has a track with an id of its own, whatever the peer calls it."""
+    async with peers() as (a, b):
+        transceiver = a.addTransceiver("audio")
+        before = transceiver.receiver.track.id
+        sent = AudioStreamTrack()
+        b.addTrack(sent, MediaStream(id="s"))
+        seen = Tracks(a)
+        await negotiate(a, b)
+        assert seen.events[0][0].id == before != sent.id
 
 
 @clause("5.1.1", "what the application does to a stream is not undone, and does not confuse what is told")

@@ -276,3 +276,32 @@ async def test_4_4_1_5_rollbacks_leave_an_established_session_alone() -> None:
         a.getTransceivers()[1].stop()
         assert [state(peer.getTransceivers()) for peer in (a, b)] == before
         assert described() == descriptions
+
+
+@clause("5.10", "an offer that replaces a pending one leaves nothing of it behind", document="RFC 9429")
+async def test_9429_5_10_a_replaced_offer_is_forgotten() -> None:
+    """A transceiver of ours that the first offer had taken, and the second does not mention, has no mid."""
+    async with peers(3) as (a, b, c):
+        b.addTrack(VideoStreamTrack())
+        for kind in ("audio", "video"):
+            c.addTransceiver(kind)  # type: ignore[arg-type]
+        a.addTransceiver("audio")
+        await offer(c, b)
+        assert sorted((t.kind, t.mid) for t in b.getTransceivers()) == [("audio", "0"), ("video", "1")]
+        await offer(a, b)
+        await b.setLocalDescription()
+        assert [(t.kind, t.mid) for t in b.getTransceivers()] == [("video", None), ("audio", "0")]
+        assert b.negotiationIsNeeded
+
+
+@clause("5.1.1", "nothing is kept of the tracks of offers that were taken back")
+async def test_5_1_1_rolled_back_tracks_are_forgotten() -> None:
+    """Offers and rollbacks in turn do not make a connection grow."""
+    async with peers() as (a, b):
+        for _ in range(4):
+            a.addTransceiver("video")
+            await offer(a, b)
+            await a.setLocalDescription({"type": "rollback"})
+            await b.setRemoteDescription({"type": "rollback"})
+        assert b._session._remote._associated == {}
+        assert b.getTransceivers() == []

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from calllab.rtc import AudioStreamTrack, MediaStream, VideoStreamTrack
 from tests.rtc.conformance.clauses import clause
-from tests.rtc.conformance.steps import Log, peers
+from tests.rtc.conformance.steps import Log, offer, peers
 from tests.rtc.peers import turns
 
 DOCUMENT = "mediacapture-streams"
@@ -77,6 +79,45 @@ def test_4_4_2_event_targets() -> None:
     stream.removeEventListener("x", listener)
     stream.emit("x", 3)
     assert calls == [1, -1, 2]
+
+
+@clause("4.4.2", "event listeners: one that is removed while an event is told does not hear of it (DOM 2.9)")
+def test_4_4_2_removed_during_the_event() -> None:
+    """A listener may take away itself, those that come after it, or all of them."""
+    stream, heard = MediaStream(), list[str]()
+
+    def last() -> None:
+        heard.append("last")
+
+    def first() -> None:
+        heard.append("first")
+        stream.removeEventListener("x", last)
+
+    for listener in (first, last):
+        stream.addEventListener("x", listener)
+    stream.emit("x")
+    stream.addEventListener("x", last)
+    stream.on("y", lambda: stream.remove_all_listeners())
+    stream.on("y", last)
+    stream.emit("y")
+    stream.emit("x")
+    assert heard == ["first"]
+
+
+@clause("4.4.2", "what a listener raises is reported, and goes no further")
+async def test_4_4_2_listeners_that_raise() -> None:
+    """Not even the CancelledError of somebody else's task reaches the operation that told the event."""
+    async with peers() as (a, b):
+        heard: list[str] = []
+
+        def raises() -> None:
+            raise asyncio.CancelledError
+
+        b.on("signalingstatechange", raises)
+        b.on("track", lambda track, *_: heard.append(track.kind))
+        a.addTransceiver("audio")
+        await offer(a, b)
+        assert heard == ["audio"]
 
 
 @clause("4.4.2", "event handler attributes: onnegotiationneeded, ontrack and so on")
