@@ -73,7 +73,8 @@ class _Span:
 def plot_quality(recording: Recording, diagnosis: Diagnosis | None = None) -> Figure:
     """Plot bitrate, loss, round trip, jitter and frames per second of each direction over time.
 
-    Above the curves are what the diagnosis found, what was injected, and the peers' connection states.
+    What was never measured, as the frames of a call without pictures, has no panel.  Above the curves are
+    what the diagnosis found, what was injected, and the peers' connection states.
 
     :param diagnosis: the findings to mark; None: those of :func:`calllab.diagnosis.diagnose`.
     """
@@ -82,17 +83,18 @@ def plot_quality(recording: Recording, diagnosis: Diagnosis | None = None) -> Fi
     faults = faults_of(recording)
     found = _packed([_Span(f.onset_s, f.end_s, f.cause) for f in diagnosis.findings], end_s)
     injected = _packed([_Span(f.at_s, _end(f), _fault_text(f)) for f in faults], end_s)
+    traces, colors = traces_of(recording), direction_colors(recording.peers)
+    panels = [panel for panel in PANELS if _is_measured(panel, traces)] or list(PANELS)
     lanes = len(found) + len(injected) + max(1, len(recording.peers))
-    height_in = 1.1 + LANE_IN * lanes + (PANEL_IN + 0.1) * len(PANELS)
+    height_in = 1.1 + LANE_IN * lanes + (PANEL_IN + 0.1) * len(panels)
     figure = ReportFigure(WIDTH_IN, height_in, layout="constrained")
     axes: list[Axes] = list(
         figure.subplots(
-            1 + len(PANELS), 1, sharex=True, height_ratios=[LANE_IN * lanes, *[PANEL_IN] * len(PANELS)]
+            1 + len(panels), 1, sharex=True, height_ratios=[LANE_IN * lanes, *[PANEL_IN] * len(panels)]
         )
     )
     _draw_lanes(axes[0], recording, found, injected, end_s)
-    traces, colors = traces_of(recording), direction_colors(recording.peers)
-    for axis, panel in zip(axes[1:], PANELS, strict=True):
+    for axis, panel in zip(axes[1:], panels, strict=True):
         _shade(axis, faults)
         _draw_panel(axis, panel, traces, colors)
     for axis in axes:
@@ -101,6 +103,10 @@ def plot_quality(recording: Recording, diagnosis: Diagnosis | None = None) -> Fi
     figure.align_ylabels(axes[1:])
     _legend(figure, recording, colors, bool(faults))
     return figure
+
+
+def _is_measured(panel: _Panel, traces: Sequence[Trace]) -> bool:
+    return any(math.isfinite(value) for trace in traces for value in trace.values(panel.member, panel.scale))
 
 
 def _draw_panel(axis: Axes, panel: _Panel, traces: Sequence[Trace], colors: dict[str, str]) -> None:

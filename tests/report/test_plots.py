@@ -39,6 +39,20 @@ def test_curves_carry_the_rates() -> None:
     assert np.nanmax(np.asarray(curves[BACKWARD].get_ydata(), dtype=float)) == 0
 
 
+def test_what_was_not_measured_has_no_panel() -> None:
+    """A call without pictures has no frames; a recording without anything shows empty panels all the same."""
+
+    def titles(recording: Recording) -> list[str]:
+        return [axis.get_ylabel().partition("\n")[0] for axis in plot_quality(recording).axes[1:]]
+
+    rows = list(helpers.stats_rows())
+    for row in rows:
+        del row["report"]["in-video"]
+    assert titles(Recording.build(stats=rows)) == ["Bitrate", "Loss", "Round trip", "Jitter"]
+    assert titles(helpers.example()) == ["Bitrate", "Loss", "Round trip", "Jitter", "Frames"]
+    assert titles(Recording.build()) == titles(helpers.example())
+
+
 def test_findings_and_faults_are_named() -> None:
     """The lanes above the curves name the causes that were found and the faults that were injected."""
     finding = Finding("delay", "alice->bob", 3.0, 9.0, None, 0.9, (), (), "")
