@@ -178,6 +178,7 @@ class Lab:
         width: int = 320,
         height: int = 240,
         fps: float = 15.0,
+        encoded: bool = False,
         stream: Callable[[], MediaStream] | None = None,
         turn_api: Any = None,
         link: LinkSettings | None = None,
@@ -187,6 +188,8 @@ class Lab:
 
         What it sends is generated: speech and a moving test picture of the given size and rate.
 
+        :param encoded: send what was encoded once, before the call, over and over: little work, but no time
+            codes that would tell latency, and a bitrate that follows nobody.
         :param stream: makes what it sends instead in each call: from a file or device by
             :class:`calllab.media.MediaPlayer`, or from tracks of your own; stopped when the call ends.
         :param turn_api: where this peer gets TURN credentials from; None: what the laboratory offers.
@@ -196,7 +199,7 @@ class Lab:
         recorder = self._open_recorder
         if name in self.peers:
             raise LabError(f"there is a peer {name!r} already: choose another name")
-        media = PeerMedia(audio=audio, video=video, width=width, height=height, fps=fps)
+        media = PeerMedia(audio=audio, video=video, width=width, height=height, fps=fps, encoded=encoded)
         peer = await self._stack.enter_async_context(
             LabPeer(self, name, media, stream=stream, turn_api=turn_api, link=link, middlebox=middlebox)
         )

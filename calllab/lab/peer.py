@@ -13,7 +13,14 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from calllab.call import Call, Phone
 from calllab.errors import LabError
-from calllab.media import MediaSink, PlayoutSummary, SpeechTrack, TestPatternTrack
+from calllab.media import (
+    EncodedSpeechTrack,
+    EncodedVideoTrack,
+    MediaSink,
+    PlayoutSummary,
+    SpeechTrack,
+    TestPatternTrack,
+)
 from calllab.network import LinkSettings
 from calllab.rtc import MediaStream, MediaStreamTrack, RTCDataChannel, RTCRtpSender
 from calllab.signaling import Channel, FaultyChannel
@@ -36,6 +43,8 @@ class PeerMedia:
     width: int = 320
     height: int = 240
     fps: float = 15.0
+    encoded: bool = False
+    """Whether it was encoded before the call, and is repeated."""
 
 
 class LabPeer:
@@ -129,7 +138,7 @@ class LabPeer:
 
     def add_audio(self) -> MediaStreamTrack:
         """Add another voice to the current call; negotiation follows by itself."""
-        return self._add(SpeechTrack(seed=self._seed.getrandbits(32)))
+        return self._add(self._voice())
 
     def remove_video(self) -> None:
         """Take the picture that came last out of the current call; negotiation follows by itself."""
@@ -202,14 +211,20 @@ class LabPeer:
     def _make_stream(self) -> MediaStream:
         tracks: list[MediaStreamTrack] = []
         if self.media.audio:
-            tracks.append(SpeechTrack(seed=self._seed.getrandbits(32)))
+            tracks.append(self._voice())
         if self.media.video:
             tracks.append(self._pattern())
         return MediaStream(tracks, id=f"{self._seed.getrandbits(128):032x}")
 
-    def _pattern(self) -> TestPatternTrack:
+    def _voice(self) -> MediaStreamTrack:
+        seed = self._seed.getrandbits(32)
+        return EncodedSpeechTrack(seed=seed) if self.media.encoded else SpeechTrack(seed=seed)
+
+    def _pattern(self) -> MediaStreamTrack:
         self._pattern_count += 1
         media = self.media
+        if media.encoded:
+            return EncodedVideoTrack(media.width, media.height, media.fps, seed=self._seed.getrandbits(32))
         return TestPatternTrack(
             media.width,
             media.height,

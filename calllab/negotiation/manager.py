@@ -39,6 +39,8 @@ logger = logging.getLogger(__name__)
 
 # Chromium and Firefox say "disconnected" for interruptions of a few seconds that pass by themselves.
 DISCONNECTED_GRACE_S = 3.0
+LONGEST_PAUSE_S = 30.0
+"""Restarts that do not help are made after 1, 2, 4 s and so on, up to this."""
 
 Handler: TypeAlias = Callable[[Any], Awaitable[None] | None]
 Observer: TypeAlias = Callable[[str, Mapping[str, Any]], None]
@@ -91,7 +93,8 @@ class PeerConnectionManager:
 
     After construction call :meth:`initialize`, then :meth:`add_local_stream`; feed what signaling brings to
     :meth:`handle_remote_description` and :meth:`handle_ice_candidate`, starting them in the order of arrival.
-    It restarts ICE by itself when the connection has failed, or was disconnected for three seconds.
+    It restarts ICE by itself when the connection has failed, or was disconnected for three seconds; if that
+    does not help, again and again with longer and longer pauses.
     """
 
     def __init__(self, config: PeerConnectionConfig) -> None:
@@ -102,6 +105,8 @@ class PeerConnectionManager:
         self._outbox: asyncio.Queue[Mapping[str, Any]] = asyncio.Queue()
         self._tasks: set[asyncio.Task[None]] = set()
         self._restart_timer: asyncio.TimerHandle | None = None
+        self._restarts = 0
+        """Since the connection was up last."""
         self._candidate_errors: list[Mapping[str, Any]] = []
         self._local_candidates = 0
         self._connected: asyncio.Future[None] | None = None
@@ -357,14 +362,26 @@ class PeerConnectionManager:
         if self._restart_timer is not None:
             self._restart_timer.cancel()
             self._restart_timer = None
-        if state == "connected" and self._connected is not None and not self._connected.done():
-            self._connected.set_result(None)
-        if state == "failed":
-            self.restart_ice()
+        if state == "connected":
+            self._restarts = 0
+            if self._connected is not None and not self._connected.done():
+                self._connected.set_result(None)
+        elif state == "failed":
+            # A restart that fails at once, for want of candidates, must not become a storm of restarts.
+            pause_s = min(2.0 ** (self._restarts - 1), LONGEST_PAUSE_S) if self._restarts else 0.0
+            self._restart_in(pause_s)
         elif state == "disconnected":
-            self._restart_timer = asyncio.get_running_loop().call_later(
-                DISCONNECTED_GRACE_S, self.restart_ice
-            )
+            self._restart_in(DISCONNECTED_GRACE_S)
+
+    def _restart_in(self, pause_s: float) -> None:
+        def restart() -> None:
+            self._restarts += 1
+            self.restart_ice()
+
+        if pause_s == 0:
+            restart()
+        else:
+            self._restart_timer = asyncio.get_running_loop().call_later(pause_s, restart)
 
     # Media in
 

@@ -13,7 +13,7 @@ import pytest
 from calllab.errors import ServiceUnavailable, TurnError
 from calllab.media import SpeechTrack
 from calllab.negotiation import PeerConnectionConfig, PeerConnectionManager, create_peer_connection, manager
-from calllab.network import NetworkInterface
+from calllab.network import NetworkInterface, simulate
 from calllab.rtc import MediaStream
 
 
@@ -117,6 +117,31 @@ async def test_a_dead_path_is_restarted_by_itself(monkeypatch: pytest.MonkeyPatc
                 await asyncio.sleep(0.05)
         assert bob.manager.pc.signalingState == "stable"
         assert alice.manager.errors == bob.manager.errors == []
+
+
+def test_restarts_that_do_not_help_become_rare() -> None:
+    """The first comes at once, the next ones after longer and longer pauses, until the connection is up."""
+    pauses: list[float] = []
+
+    async def fail_often() -> None:
+        clock = asyncio.get_running_loop().time
+        began = clock()
+
+        def note(event: str, _: Mapping[str, Any]) -> None:
+            if event == "restartIce":
+                pauses.append(clock() - began)
+
+        made = PeerConnectionManager(replace(End("alice", "bob", polite=True).config, on_event=note))
+        made.initialize()
+        for state in (*["failed"] * 8, "connected", "failed"):
+            began = clock()
+            made.pc._session.connection_state = state  # type: ignore[assignment]
+            made._on_connection_state_change()
+            await asyncio.sleep(50)
+        await made.close()
+
+    simulate(fail_often)
+    assert pauses == pytest.approx([0, 1, 2, 4, 8, 16, 30, 30, 0])
 
 
 async def test_close_is_complete_at_any_time_and_twice() -> None:

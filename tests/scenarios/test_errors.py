@@ -50,7 +50,7 @@ def metric(**members: Any) -> dict[str, Any]:
         (plain(timeline=call_and({"do": "dance"})), "$.timeline[1].do: expected one of call, hang-up"),
         (plain(timeline=call_and({"at_s": 3})), "$.timeline[1]: 'do' is missing"),
         (plain(timeline=[{"do": "call", "by": "alice"}]), "$.timeline[0]: 'to' is missing"),
-        (plain(codecs="best"), "$.codecs: expected one of real, stand-in, got 'best'"),
+        (plain(codecs="best"), "$.codecs: expected one of packets, real, stand-in, got 'best'"),
         (
             plain(expect={"findings": [{"cause": "lag"}]}),
             "$.expect.findings[0].cause: expected one of bandwidth-cap, blackout",

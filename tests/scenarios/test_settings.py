@@ -195,3 +195,78 @@ def test_what_happens_on_a_named_network_happens_both_ways() -> None:
         )
     )
     assert judged(scenario, run_scenario(scenario)) == []
+
+
+def quick(**changes: object) -> Recording:
+    """Run a short call of alice's to bob with these changes."""
+    call = [{"do": "call", "by": "alice", "to": "bob"}]
+    return run_scenario(
+        scenario_from(plain(**{"duration_s": 6, "codecs": "stand-in", "timeline": call, **changes}))
+    )
+
+
+@pytest.mark.parametrize("fault", [{"kind": "disconnect", "peer": "alice"}, {"kind": "hold"}])
+def test_a_run_ends_when_it_should(fault: dict[str, object]) -> None:
+    """A hang-up that nobody hears because signaling is broken does not make the run longer."""
+    recording = quick(signaling_faults=[{**fault, "at_s": 1}])
+    assert 6 <= recording.duration_s < 10
+    assert "failed" not in {row.get("state") for row in recording.event_rows}
+
+
+def test_what_was_not_finished_is_a_problem() -> None:
+    """A glare whose offers are held for ever, and a call that nobody answers, are told; unless expected."""
+    call = {"do": "call", "by": "alice", "to": "bob"}
+    glare = {"do": "glare", "by": "alice", "at_s": 3}
+    (problem,) = quick(timeline=[call, glare], signaling_faults=[{"kind": "hold", "at_s": 1}]).meta[
+        "problems"
+    ]
+    assert problem == "6.000 s, alice: glare: was not finished when the run ended"
+    ignored = {"alice": {}, "bob": {"answers": "ignore"}}
+    (problem,) = quick(peers=ignored).meta["problems"]
+    assert problem == "6.000 s, alice calls bob: was not finished when the run ended"
+    assert quick(peers=ignored, expect={"connection": "never"}).meta["problems"] == []
+
+
+def test_the_end_that_is_expected_of_one_excuses_nobody_else() -> None:
+    """A call that fails is a problem if the end of its caller's call is not what the scenario is about."""
+    recording = quick(
+        peers={"alice": {}, "bob": {}, "carol": {}, "david": {"answers": "reject"}},
+        timeline=[
+            {"do": "call", "by": "alice", "to": "bob"},
+            {"do": "call", "by": "carol", "to": "david", "at_s": 1},
+            {"do": "hang-up", "by": "alice", "at_s": 5},
+        ],
+        expect={"end_reason": {"alice": "hung-up"}},
+    )
+    (problem,) = recording.meta["problems"]
+    assert "carol calls david" in problem
+
+
+def test_faults_of_a_turn_server_lie_over_each_other() -> None:
+    """The end of one leaves the others on; where one ends as another begins, the other one counts."""
+
+    def errors(*faults: dict[str, object]) -> set[int]:
+        recording = quick(
+            duration_s=12,
+            servers={"turn": {"faults": list(faults)}},
+            timeline=[{"do": "call", "by": "alice", "to": "bob", "policy": "relay", "at_s": 1}],
+            expect={"connection": "never"},
+        )
+        rows = [row for row in recording.event_rows if row["event"] == "icecandidateerror"]
+        return {row["errorCode"] for row in rows}
+
+    silent, full = {"silent": True}, {"reject": 486}
+    assert errors({**silent, "for_s": 11}, {**full, "for_s": 0.1}) == {701}
+    assert errors({**silent, "at_s": 0.5}, {**full, "for_s": 0.5}) == {701}
+    assert errors({**full, "at_s": 0.5}, {**silent, "for_s": 0.5}) == {486}
+
+
+def test_packets_that_were_encoded_before_are_decoded() -> None:
+    """The same pictures and sounds come out at the other side, with little work at the first."""
+    peers = {"alice": {"video": {"width": 160, "height": 120, "fps": 10}}, "bob": {}}
+    recording = quick(codecs="packets", peers=peers)
+    assert recording.meta["settings"]["codecs"] == "packets"
+    last = [row["report"] for row in recording.stats_rows if row["peer"] == "bob"][-1]
+    (video,) = [e for e in last.values() if e["type"] == "inbound-rtp" and e["kind"] == "video"]
+    assert (video["frameWidth"], video["frameHeight"]) == (160, 120)
+    assert video["framesDecoded"] > 40

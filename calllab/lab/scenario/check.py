@@ -14,7 +14,7 @@ from calllab.lab.kinds import ClockKind, NetworkKind
 from calllab.lab.scenario.actions import CallPeer, ForgetNat
 from calllab.lab.scenario.expect import Measure, Range
 from calllab.lab.scenario.links import LinkMembers
-from calllab.lab.scenario.model import Scenario, TurnServerSpec
+from calllab.lab.scenario.model import Scenario, TurnServerSpec, VideoSpec
 from calllab.lab.scenario.shape import setting_words
 from calllab.network import NAT_KINDS, LinkSettings, NatSettings, nat_kind, profile
 from calllab.network.settings import fault_members
@@ -143,11 +143,16 @@ def _peers(scenario: Scenario) -> Iterator[str]:
             yield _setting(f"$.peers.{name}.{member}", exc)
         if isinstance(peer.nat, str) and peer.nat not in scenario.network.nats:
             yield from _nat(f"$.peers.{name}.nat", peer.nat)
-        if peer.turn_credentials != "right" and not scenario.servers.turn:
-            yield (
-                f"$.peers.{name}.turn_credentials: there is no TURN server to refuse them: "
-                "set $.servers.turn to true"
-            )
+        for member in ("turn_credentials", "turn_ttl_s"):
+            if getattr(peer, member) not in ("right", None) and not scenario.servers.turn:
+                yield (
+                    f"$.peers.{name}.{member}: there is no TURN server to refuse them: "
+                    "set $.servers.turn to true"
+                )
+        if peer.turn_ttl_s is not None and peer.turn_credentials != "right":
+            yield f"$.peers.{name}.turn_ttl_s: {peer.turn_credentials} credentials are never good"
+        if scenario.codecs == "packets" and isinstance(peer.video, VideoSpec) and peer.video.fps % 1:
+            yield f"$.peers.{name}.video.fps: codecs: packets needs a whole number, got {peer.video.fps:g}"
 
 
 def _nat(path: str, nat: str | NatSettings) -> Iterator[str]:

@@ -60,6 +60,9 @@ class PeerSpec(_Part, frozen=True, kw_only=True, forbid_unknown_fields=True, omi
     """What it does with calls that come in."""
     turn_credentials: Literal["right", "wrong", "expired"] = "right"
     """What its TURN credentials are worth."""
+    turn_ttl_s: Annotated[int, msgspec.Meta(ge=1, le=86_400)] | None = None
+    """How long they are good for, from when the peer gets them at the beginning of a call; None: an hour.
+    What was allocated in time can be used for as long as the call lasts, but no more can be had."""
 
 
 class NetworkSpec(_Part, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -86,7 +89,7 @@ class TurnFault(_Part, frozen=True, kw_only=True, forbid_unknown_fields=True, om
     reject: Literal[401, 438, 486] | None = None
     """Answer every request with this STUN error code."""
     silent: bool = False
-    """Answer nothing, relay on."""
+    """Answer nothing and relay nothing, but forget nothing either."""
     dead: bool = False
     """Answer nothing, relay nothing, forget all allocations."""
 
@@ -145,8 +148,9 @@ class Scenario(_Part, frozen=True, kw_only=True, forbid_unknown_fields=True, omi
     """When the run ends; a call that is up then is hung up."""
     sample_every_s: Annotated[float, msgspec.Meta(ge=0.01, le=60.0)] = 1.0
     """How often getStats is recorded."""
-    codecs: Literal["real", "stand-in"] = "real"
-    """``stand-in``: packets of the right size and rate without encoding and decoding, for speed."""
+    codecs: Literal["real", "packets", "stand-in"] = "real"
+    """``packets``: what was encoded once before the call is sent over and over, and decoded; ``stand-in``:
+    packets of the right size and rate without encoding and decoding, in virtual time.  Both for speed."""
     peers: Annotated[dict[str, PeerSpec], msgspec.Meta(min_length=2, max_length=8)]
     network: NetworkSpec = NetworkSpec()
     servers: Servers = Servers()

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,17 +24,21 @@ from calllab.lab.peer import LabPeer
 from calllab.lab.recording import Recording
 from calllab.lab.scenario import actions
 from calllab.lab.scenario.check import directions, link_of, nat_settings, profile_name
-from calllab.lab.scenario.model import Scenario, TurnFault, TurnServerSpec, VideoSpec
+from calllab.lab.scenario.model import Scenario, TurnServerSpec, VideoSpec
 from calllab.lab.scenario.progress import Progress, ProgressListener
-from calllab.lab.scenario.worthless import WorthlessCredentials
+from calllab.lab.scenario.turn_credentials import PeerCredentials
+from calllab.lab.scenario.turn_faults import TurnFaults
 from calllab.lab.virtual_world import VirtualWorld
 from calllab.lab.world import SocketsWorld, World
-from calllab.network import LinkSettings, NetworkEvent, VirtualNetwork, profile
+from calllab.network import LinkSettings, NetworkEvent, VirtualNetwork, VirtualTurnServer, profile
+from calllab.rtc import RTCDataChannel
 from calllab.signaling import Channel, SignalingEvent
 
 __all__ = ["play"]
 
 CALL_TIMEOUT_S = 60.0
+HANG_UP_S = 3.0
+"""How long the end of a run waits for both sides to have hung up: less than a path needs to be given up."""
 
 
 async def play(
@@ -51,7 +57,7 @@ async def play(
     """
     settings = {
         "time": time,
-        "codecs": scenario.codecs if time == "virtual" else "real",
+        "codecs": "real" if time == "real" and scenario.codecs == "stand-in" else scenario.codecs,
         "scenario": msgspec.to_builtins(scenario),
     }
     lab = Lab(
@@ -86,6 +92,18 @@ def _world(scenario: Scenario, network: NetworkKind) -> World:
     return VirtualWorld(hosts, seed=scenario.seed, stun=stun, turn=turn)
 
 
+@dataclass(frozen=True)
+class _Step:
+    """Something that happens at a time; what ends then ends before anything begins."""
+
+    at_s: float
+    begins: bool
+    words: str
+    work: Callable[[], Coroutine[Any, Any, None]]
+    by: str | None
+    """The peer who does it, if it is one."""
+
+
 class _Stage:
     """One run of one scenario."""
 
@@ -95,6 +113,8 @@ class _Stage:
         self._lab = lab
         self._progress = progress
         self._calls: list[LabCall] = []
+        self._sending: set[asyncio.Task[None]] = set()
+        self._is_over = False
 
     async def set_up(self) -> None:
         """Make peers and servers as the scenario wants them, and plan the faults."""
@@ -120,15 +140,23 @@ class _Stage:
         async with AsyncExitStack() as stack:
             tasks: set[asyncio.Task[None]] = set()
             stack.push_async_callback(_cancel_all, tasks)
-            for at_s, words, work in sorted(self._plan(), key=lambda step: step[0]):
-                await self._wait_until(at_s)
-                self._tell(words)
-                tasks.add(asyncio.get_running_loop().create_task(self._attempt(words, work())))
+            stack.push_async_callback(_cancel_all, self._sending)
+            for step in sorted(self._plan(), key=lambda step: (step.at_s, step.begins)):
+                await self._wait_until(step.at_s)
+                self._tell(step.words)
+                tasks.add(asyncio.get_running_loop().create_task(self._attempt(step)))
             await self._wait_until(self._scenario.duration_s)
-        for call in self._calls:
-            if call.state != "ended":
-                await call.hang_up()
+            self._is_over = True
+        await self._end_calls()
         self._tell("end")
+
+    async def _end_calls(self) -> None:
+        """Hang up what is up; a signaling fault that is still on may keep the other side from hearing it."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(HANG_UP_S):
+                for call in self._calls:
+                    if call.state != "ended":
+                        await call.hang_up()
 
     # Setting up
 
@@ -154,9 +182,9 @@ class _Stage:
         spec = scenario.peers[name]
         video = spec.video if isinstance(spec.video, VideoSpec) else VideoSpec()
         alterations = self._alterations(name)
-        worthless = None
-        if spec.turn_credentials != "right":
-            worthless = WorthlessCredentials(lab.world, name, spec.turn_credentials)
+        credentials = None
+        if spec.turn_credentials != "right" or spec.turn_ttl_s is not None:
+            credentials = PeerCredentials(lab.world, name, spec.turn_credentials, spec.turn_ttl_s)
         peer = await lab.peer(
             name,
             audio=spec.audio,
@@ -164,7 +192,8 @@ class _Stage:
             width=video.width,
             height=video.height,
             fps=video.fps,
-            turn_api=worthless,
+            encoded=scenario.codecs == "packets",
+            turn_api=credentials,
             link=link_of(scenario, name),
             middlebox=(lambda channel: _middlebox(channel, alterations)) if alterations else None,
         )
@@ -190,35 +219,43 @@ class _Stage:
 
     # The timeline
 
-    def _plan(self) -> list[tuple[float, str, Callable[[], Coroutine[Any, Any, None]]]]:
-        steps: list[tuple[float, str, Callable[[], Coroutine[Any, Any, None]]]] = [
-            (action.at_s, _words(action), partial(self._act, action)) for action in self._scenario.timeline
-        ]
+    def _plan(self) -> Iterator[_Step]:
+        for action in self._scenario.timeline:
+            yield _Step(action.at_s, True, _words(action), partial(self._act, action), action.by)
         turn = self._scenario.servers.turn
-        for fault in turn.faults if isinstance(turn, TurnServerSpec) else ():
-            steps.append((fault.at_s, "TURN fault", partial(self._break_turn, fault)))
-            if fault.for_s is not None:
-                steps.append((fault.at_s + fault.for_s, "end of TURN fault", self._mend_turn))
-        return steps
+        if isinstance(turn, TurnServerSpec):
+            for at_s, begins, words, change in TurnFaults(turn.faults).steps():
+                yield _Step(at_s, begins, words, partial(self._change_turn, change), None)
 
-    async def _attempt(self, words: str, work: Coroutine[Any, Any, None]) -> None:
+    async def _attempt(self, step: _Step) -> None:
         try:
-            await work
+            await step.work()
         except asyncio.CancelledError:
+            if self._is_over and not self._may_go_on(step.by):
+                self._problem(step, "was not finished when the run ended")
             raise
         except Exception as exc:
-            if not self._is_expected(exc):
-                self.problems.append(f"{self._lab.now_s:.3f} s, {words}: {exc or type(exc).__name__}")
-                self._tell(f"{words} failed: {exc}")
+            if not self._is_expected(exc, step.by):
+                self._problem(step, str(exc) or type(exc).__name__)
+                self._tell(f"{step.words} failed: {exc}")
 
-    def _is_expected(self, error: Exception) -> bool:
+    def _problem(self, step: _Step, what: str) -> None:
+        self.problems.append(f"{self._lab.now_s:.3f} s, {step.words}: {what}")
+
+    def _is_expected(self, error: Exception, by: str | None) -> bool:
         """Whether the scenario is about this: what it expects is judged by the recording, then."""
         expect = self._scenario.expect
         if isinstance(error, CallFailed):
-            return expect.connection == "never" or bool(expect.end_reason)
+            return expect.connection == "never" or by in expect.end_reason
         if isinstance(error, ExpectationFailed):
             return expect.glare is not None and not expect.glare.resolved
         return False
+
+    def _may_go_on(self, by: str | None) -> bool:
+        """Whether the scenario expects that something by this peer never comes to its end."""
+        expect = self._scenario.expect
+        unresolved = expect.glare is not None and not expect.glare.resolved
+        return expect.connection == "never" or by in expect.end_reason or unresolved
 
     async def _act(self, action: actions.Action) -> None:
         peer = self._lab.peers[action.by]
@@ -250,7 +287,8 @@ class _Stage:
                 assert nat is not None
                 nat.forget()
             case actions.OpenDataChannel():
-                await self._send_data(peer, action)
+                data = await peer.open_data_channel(action.label)
+                self._sending.add(asyncio.get_running_loop().create_task(self._send_data(data, action)))
 
     async def _hang_up(self, peer: LabPeer) -> None:
         call = self._call_of(peer)
@@ -260,8 +298,8 @@ class _Stage:
             await peer.current.hang_up()
             await peer.end_of_call()
 
-    async def _send_data(self, peer: LabPeer, action: actions.OpenDataChannel) -> None:
-        data = await peer.open_data_channel(action.label)
+    async def _send_data(self, data: RTCDataChannel, action: actions.OpenDataChannel) -> None:
+        """Send messages until the run, or the channel, ends."""
         for number in range(action.messages):
             if data.readyState != "open":
                 return
@@ -272,21 +310,10 @@ class _Stage:
         mine = [call for call in self._calls if peer in call.peers]
         return mine[-1] if mine else None
 
-    # Servers
-
-    async def _break_turn(self, fault: TurnFault) -> None:
+    async def _change_turn(self, change: Callable[[VirtualTurnServer], None]) -> None:
         world = self._lab.world
         assert isinstance(world, VirtualWorld) and world.turn_server is not None
-        if fault.dead:
-            world.turn_server.stop()
-        else:
-            world.turn_server.fault(reject=fault.reject, silent=fault.silent)
-
-    async def _mend_turn(self) -> None:
-        world = self._lab.world
-        assert isinstance(world, VirtualWorld) and world.turn_server is not None
-        world.turn_server.start()
-        world.turn_server.fault()
+        change(world.turn_server)
 
     # Time and words
 

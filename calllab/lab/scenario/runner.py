@@ -45,4 +45,9 @@ def run_scenario(
     if seed is not None:
         scenario = msgspec.structs.replace(scenario, seed=seed)
     main = partial(play, scenario, time=time, network=network, out=out, progress=progress)
-    return simulate(main, seed=scenario.seed, clock=time, codecs=scenario.codecs)
+    return simulate(
+        main,
+        seed=scenario.seed,
+        clock=time,
+        codecs="stand-in" if scenario.codecs == "stand-in" else "real",
+    )
