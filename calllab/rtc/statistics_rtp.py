@@ -189,8 +189,8 @@ def _add_stream(
         "packetsDiscarded": stream.buffer.packets_discarded,
         "lastPacketReceivedTimestamp": stream.last_packet_at_ms,
         "nackCount": stream.nack_count,
-        "jitterBufferDelay": _buffer_delay(stream),
-        "jitterBufferEmittedCount": _buffer_emitted(stream),
+        "jitterBufferDelay": stream.buffer_delay_s,
+        "jitterBufferEmittedCount": stream.buffer_emitted,
     }
     if stream.rtx_ssrc is not None:
         members |= {
@@ -219,19 +219,6 @@ def _add_stream(
         },
         timestamp_ms=remote.received_at_s * 1000,
     )
-
-
-def _samples_a_frame(stream: InboundSnapshot) -> int:
-    """How many samples one audio frame has; the buffer counts frames, W3C counts samples."""
-    return round(stream.total_samples / stream.frames_decoded) if stream.frames_decoded else 0
-
-
-def _buffer_delay(stream: InboundSnapshot) -> float:
-    return stream.buffer.delay_s * (_samples_a_frame(stream) if stream.is_audio else 1)
-
-
-def _buffer_emitted(stream: InboundSnapshot) -> int:
-    return stream.buffer.emitted * (_samples_a_frame(stream) if stream.is_audio else 1)
 
 
 def _audio(stream: InboundSnapshot) -> dict[str, Any]:
