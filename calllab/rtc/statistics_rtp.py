@@ -75,7 +75,8 @@ def _total(media: RtpCounters, rtx: RtpCounters) -> dict[str, int]:
 # Sending
 
 
-def _add_source(add: Add, kind: str, source: SourceSnapshot) -> str:
+def _add_source(add: Add, kind: str, ssrc: int, source: SourceSnapshot) -> str:
+    # Two senders of one track have a source each: every frame goes to one of them alone.
     members: dict[str, Any] = {"trackIdentifier": source.track_id, "kind": kind}
     if kind == "audio":
         members |= {
@@ -90,11 +91,13 @@ def _add_source(add: Add, kind: str, source: SourceSnapshot) -> str:
             "frames": source.frames,
             "framesPerSecond": source.frames_per_s,
         }
-    return add("media-source", f"media-source-{kind}-{source.track_id}", members)
+    return add("media-source", f"media-source-{kind}-{ssrc}-{source.number}", members)
 
 
 def _add_sender(add: Add, sender: SenderSnapshot, mid: str | None, transport_id: str) -> None:
-    source_id = _add_source(add, sender.kind, sender.source) if sender.source is not None else None
+    source_id = (
+        _add_source(add, sender.kind, sender.ssrc, sender.source) if sender.source is not None else None
+    )
     if sender.codec is None:
         return  # never negotiated: there is no RTP stream yet
     codec_id = _add_codec(add, sender.codec, "encode", transport_id)

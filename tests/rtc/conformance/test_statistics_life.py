@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from calllab.rtc import AudioStreamTrack, RTCStatsReport
 from tests.rtc.conformance.clauses import clause
-from tests.rtc.conformance.reports import check_counters
+from tests.rtc.conformance.reports import check_counters, check_references
 from tests.rtc.conformance.steps import negotiate
 from tests.rtc.conformance.test_codecs import codecs, flowing
-from tests.rtc.peers import pair
+from tests.rtc.peers import more_packets, pair
 
 STATS = "webrtc-stats"
 
@@ -36,3 +36,49 @@ async def test_stats_8_the_jitter_buffer_counts_samples() -> None:
             (heard,) = report.of_type("inbound-rtp")
             assert heard["jitterBufferEmittedCount"] == heard["totalSamplesReceived"]
             assert 0 < heard["jitterBufferDelay"] / heard["jitterBufferEmittedCount"] < 1
+
+
+@clause(
+    "8",
+    "media-source: one for each time that a sender takes a track; its counters never fall",
+    document=STATS,
+)
+async def test_stats_8_media_sources() -> None:
+    """A track that is taken again, or by a second sender, has another id; the counters of none fall."""
+    async with pair() as call:
+        track = AudioStreamTrack()
+        sender = call.a.addTrack(track)
+        await call.exchange()
+        await call.connected()
+        (theirs,) = call.b.getTransceivers()
+        reports: list[RTCStatsReport] = []
+
+        async def sources() -> list[str]:
+            await more_packets(theirs)
+            reports.append(await call.a.getStats())
+            return [entry["id"] for entry in reports[-1].of_type("media-source")]
+
+        (first,) = await sources()
+        assert reports[-1][first]["totalSamplesDuration"] > 0
+        await sender.replaceTrack(track)
+        assert await sources() == [first], "the same track stays what it is"
+        await sender.replaceTrack(None)
+        report = await call.a.getStats()
+        assert not report.of_type("media-source")
+        assert "mediaSourceId" not in report.of_type("outbound-rtp")[0]
+        await sender.replaceTrack(track)
+        (second,) = await sources()
+        assert second != first
+        call.a.addTransceiver(track)
+        assert second in await sources()
+        await call.exchange()
+        assert len(await sources()) == 2
+        assert {entry["trackIdentifier"] for entry in reports[-1].of_type("media-source")} == {track.id}
+        used = [entry["mediaSourceId"] for entry in reports[-1].of_type("outbound-rtp")]
+        assert len(set(used)) == 2
+        own = await sender.getStats()
+        assert [entry["id"] for entry in own.of_type("media-source")] == [second]
+        reports += [own, await call.a.getStats()]
+        check_counters(reports)
+        for report in reports:
+            check_references(report)
