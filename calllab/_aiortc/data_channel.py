@@ -208,12 +208,12 @@ class DataChannel:
 
     def _count_open(self) -> None:
         self._was_open = True
-        self._transport.channels_opened += 1
+        self._transport.ledger.opened += 1
 
     def _count_left_open(self) -> None:
         if self._was_open:
             self._was_open = False
-            self._transport.channels_closed += 1
+            self._transport.ledger.closed += 1
 
     def received(self, data: str | bytes) -> None:
         """Hand a message out; what comes when the channel is not open any more is dropped."""

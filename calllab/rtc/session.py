@@ -178,7 +178,7 @@ class PeerSession:
     ) -> RTCStatsReport:
         """Return the report of everything, or of what concerns one sender or receiver."""
         media = [MediaStats(t.mid, t.sender.media, t.receiver.media) for t in self.transceivers]
-        report = build_report(ice=self.ice, dtls=self.dtls, media=media, sctp=self.data.sctp)
+        report = build_report(ice=self.ice, dtls=self.dtls, media=media, channels=self.data.ledger)
         if sender is not None:
             return report_for(report, sender=sender.media)
         if receiver is not None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from calllab.rtc import AudioStreamTrack, RTCStatsReport
+from tests.rtc.conformance.channels import wired_pair
 from tests.rtc.conformance.clauses import clause
 from tests.rtc.conformance.reports import check_counters, check_references
-from tests.rtc.conformance.steps import negotiate
+from tests.rtc.conformance.steps import local, negotiate, offer
 from tests.rtc.conformance.test_codecs import codecs, flowing
 from tests.rtc.peers import more_packets, pair
 
@@ -82,3 +85,30 @@ async def test_stats_8_media_sources() -> None:
         check_counters(reports)
         for report in reports:
             check_references(report)
+
+
+@clause("8", "data channels: counters and identifiers go on when data is negotiated anew", document=STATS)
+async def test_stats_8_data_rejected_and_negotiated_again() -> None:
+    """Channels of an association that was rejected stay counted, and new ones have other identifiers."""
+    async with wired_pair() as pair:
+        pair.a.addTransceiver("audio")
+        first, _ = await pair.channel_pair("first")
+        reports = [await pair.a.getStats()]
+        await offer(pair.a, pair.b)
+        await pair.b.setLocalDescription()
+        head, _, data = local(pair.b).sdp.partition("m=application ")
+        await pair.a.setRemoteDescription(
+            {"type": "answer", "sdp": head.replace("BUNDLE 0 1", "BUNDLE 0") + "m=application 0 " + data[2:]}
+        )
+        while first.readyState != "closed":
+            reports.append(await pair.a.getStats())
+            await asyncio.sleep(0)
+        pair.a.createDataChannel("second")
+        reports.append(await pair.a.getStats())
+        check_counters(reports)
+        for report in reports:
+            known = report.of_type("data-channel")
+            assert [entry["label"] for entry in known] == ["first", "second"][: len(known)]
+        assert [entry["id"] for entry in known] == ["data-channel-1", "data-channel-2"]
+        counts = reports[-1]["peer-connection"]
+        assert (counts["dataChannelsOpened"], counts["dataChannelsClosed"]) == (1, 1)
