@@ -87,6 +87,7 @@ class InboundStream:
         self.rtx_ssrc: int | None = None
         self.codec: CodecLike | None = None
         self.media, self.rtx = RtpCounters(), RtpCounters()
+        self.last_packet_at_ms: float | None = None
         self.buffer = JitterCounters()
         self.nacks = self.plis = 0
         self.frames_decoded = self.key_frames_decoded = self.frames_undecoded = 0
@@ -128,12 +129,11 @@ class InboundStream:
             reports=(self._remote.reports if self._remote is not None else 0) + 1,
         )
 
-    def snapshot(self, now: float, wall_s: float, reception: Any) -> InboundSnapshot | None:
+    def snapshot(self, now: float, reception: Any) -> InboundSnapshot | None:
         """Return the counters as they stand; None if aiortc has not counted a packet yet."""
         if reception is None or self.codec is None:
             return None
         width, height = self._size if self._size is not None else (None, None)
-        last_at = self.media.last_at
         is_video = self.codec.mime_type.startswith("video/")
         return InboundSnapshot(
             ssrc=self.ssrc,
@@ -163,6 +163,6 @@ class InboundStream:
             total_audio_energy=self.level.energy,
             total_samples_duration_s=self.level.duration_s,
             total_samples=self.level.samples,
-            last_packet_at_ms=(wall_s - (now - last_at)) * 1000 if last_at is not None else None,
+            last_packet_at_ms=self.last_packet_at_ms,
             remote=self._remote,
         )

@@ -311,7 +311,7 @@ class RtpReceiver:
         now = self._loop.time()
         streams: list[InboundSnapshot] = []
         for stream in self._streams.values():
-            taken = stream.snapshot(now, wall_time(), reception.get(stream.ssrc))
+            taken = stream.snapshot(now, reception.get(stream.ssrc))
             if taken is not None:
                 streams.append(taken)
         return ReceiverSnapshot(self.kind, self._mid, self.track.id, tuple(streams))
@@ -364,6 +364,7 @@ class RtpReceiver:
         stream.media.add(header, now)
         level = packet.extensions.audio_level
         wall = wall_time()
+        stream.last_packet_at_ms = wall * 1000
         loudness = None if level is None else 0.0 if level[1] == 127 else 10 ** (-level[1] / 20)
         self._hear(self._synchronization, HeardSource(packet.ssrc, wall, packet.timestamp, loudness))
         for source in packet.csrc:
