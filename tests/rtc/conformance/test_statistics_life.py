@@ -112,3 +112,26 @@ async def test_stats_8_data_rejected_and_negotiated_again() -> None:
         assert [entry["id"] for entry in known] == ["data-channel-1", "data-channel-2"]
         counts = reports[-1]["peer-connection"]
         assert (counts["dataChannelsOpened"], counts["dataChannelsClosed"]) == (1, 1)
+
+
+@clause("8", "references resolve at every moment of close(), and counters go on", document=STATS)
+async def test_stats_8_references_while_closing() -> None:
+    """In each turn of the event loop until all is down, and afterwards, each reference has its object."""
+    async with wired_pair() as pair:
+        pair.a.addTrack(AudioStreamTrack())
+        pair.b.addTrack(AudioStreamTrack())
+        await pair.channel_pair()
+        await pair.media_flows()
+        for peer in (pair.a, pair.b):
+            reports = [await peer.getStats()]
+            closing = peer.close()
+            down = asyncio.ensure_future(closing)
+            while not down.done():
+                reports.append(await peer.getStats())
+                await asyncio.sleep(0)
+            reports.append(await peer.getStats())
+            check_counters(reports)
+            for report in reports:
+                check_references(report)
+            gone = [entry["type"] for id_, entry in reports[0].items() if id_ not in reports[-1]]
+            assert gone == ["media-source"], "it ends with its sender; all else can be read to the end"
