@@ -161,11 +161,12 @@ class IceTransport:
     @property
     def selected_pair(self) -> SelectedPair | None:
         """The pair that carries the media, None until there is one."""
-        pair = self._active.selected_pair if self._active is not None else None
-        if pair is None:
+        active = self._active
+        if active is None or (pair := active.selected_pair) is None:
             return None
         local = from_aioice(pair.local_candidate, getattr(pair.protocol, "url", None))
-        return SelectedPair(local, from_aioice(pair.remote_candidate))
+        remote = from_aioice(pair.remote_candidate)
+        return SelectedPair(local, remote, active.local_username, active.remote_username or "")
 
     @property
     def local_candidates(self) -> tuple[str, ...]:
