@@ -8,7 +8,7 @@ from calllab.rtc import AudioStreamTrack, RTCStatsReport
 from tests.rtc.conformance.channels import wired_pair
 from tests.rtc.conformance.clauses import clause
 from tests.rtc.conformance.reports import check_counters, check_references
-from tests.rtc.conformance.steps import local, negotiate, offer
+from tests.rtc.conformance.steps import local, negotiate, offer, without_candidates
 from tests.rtc.conformance.test_codecs import codecs, flowing
 from tests.rtc.peers import more_packets, pair
 
@@ -135,3 +135,32 @@ async def test_stats_8_references_while_closing() -> None:
                 check_references(report)
             gone = [entry["type"] for id_, entry in reports[0].items() if id_ not in reports[-1]]
             assert gone == ["media-source"], "it ends with its sender; all else can be read to the end"
+
+
+@clause(
+    "8",
+    "a candidate that was seen before it was signalled keeps its identifier, and its pairs",
+    document=STATS,
+)
+async def test_stats_8_a_candidate_signalled_late() -> None:
+    """What was peer-reflexive becomes what the peer says it is, under the same id, and so do its pairs."""
+    async with wired_pair() as pair:
+        pair.a.createDataChannel("")
+        await pair.a.setLocalDescription()
+        offered = without_candidates(pair.a.localDescription)
+        assert offered is not None
+        await pair.b.setRemoteDescription(offered)
+        await pair.b.setLocalDescription()
+        await pair.a.setRemoteDescription(local(pair.b))
+        pair.candidates[1].open()
+        await pair.connected()
+        reports = [await pair.b.getStats()]
+        assert {entry["candidateType"] for entry in reports[0].of_type("remote-candidate")} == {"prflx"}
+        pair.candidates[0].open()
+        while {entry["candidateType"] for entry in reports[-1].of_type("remote-candidate")} != {"host"}:
+            reports.append(await pair.b.getStats())
+            await asyncio.sleep(0.01)
+        assert reports[0].keys() <= reports[-1].keys()
+        check_counters(reports)
+        for report in reports:
+            check_references(report)
