@@ -12,7 +12,7 @@ from aiortc.rtcdatachannel import RTCDataChannel, RTCDataChannelParameters
 from aiortc.rtcsctptransport import RTCSctpCapabilities
 
 from calllab._aiortc.channel_ledger import ChannelLedger
-from calllab._aiortc.data_channel import ChannelState, DataChannel, DataError, ErrorDetail
+from calllab._aiortc.data_channel import MAX_BUFFERED, ChannelState, DataChannel, DataError, ErrorDetail
 from calllab._aiortc.dtls import DtlsTransport
 from calllab._aiortc.sctp import MAX_ID, Association
 
@@ -64,8 +64,10 @@ class SctpTransport:
 
     @property
     def max_message_size(self) -> float:
-        """The largest message that the peer takes, in bytes; infinite if it sets no limit."""
-        return float(self._inner._remote_max_message_size or "inf")
+        """The largest message that can be sent, in bytes: the smaller of what the peer takes and what may
+        wait here (webrtc-pc 6.1.1.2).
+        """
+        return float(min(self._inner._remote_max_message_size or MAX_BUFFERED, MAX_BUFFERED))
 
     def limit_messages(self, size: int) -> None:
         """Take what the peer says of the largest message that it takes, 0 being no limit."""

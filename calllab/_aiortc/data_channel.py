@@ -143,15 +143,15 @@ class DataChannel:
     def send(self, data: str | bytes) -> None:
         """Send a message.
 
-        Raises ConnectionError unless the channel is open, ValueError if the message is larger than the peer
-        takes, BufferError if too much waits already.
+        Raises ConnectionError unless the channel is open, ValueError if the message is larger than can ever
+        be sent, BufferError if too much waits already.
         """
         if self.state != "open":
             raise ConnectionError(f"the data channel {self.label!r} is {self.state}, not open")
         size = len(data.encode() if isinstance(data, str) else data)
         limit = self._transport.max_message_size
         if size > limit:
-            raise ValueError(f"the message has {size} bytes, the peer takes no more than {limit:.0f}")
+            raise ValueError(f"the message has {size} bytes, no more than {limit:.0f} can be sent")
         if self.buffered_amount + size > MAX_BUFFERED:
             raise BufferError(f"{self.buffered_amount} bytes wait already: send more after bufferedamountlow")
         try:

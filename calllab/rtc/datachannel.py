@@ -111,7 +111,7 @@ class RTCDataChannel(Emitter):
     def send(self, data: str | bytes | bytearray | memoryview) -> None:
         """Send a message: text as str, anything else as bytes.
 
-        Raises InvalidStateError unless open, TypeError if it is larger than the peer takes
+        Raises InvalidStateError unless open, TypeError if it is larger than can be sent
         (:attr:`RTCSctpTransport.maxMessageSize`), OperationError if too much waits already.
         """
         if not isinstance(data, str | bytes | bytearray | memoryview):

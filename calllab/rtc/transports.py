@@ -183,7 +183,7 @@ class RTCSctpTransport(_Transport):
 
     @property
     def maxMessageSize(self) -> float:
-        """The largest message that the peer takes, in bytes; infinite if it says so."""
+        """The largest message that can be sent, in bytes: what the peer takes, and 16 MiB at most."""
         return self._sctp.max_message_size
 
     @property
