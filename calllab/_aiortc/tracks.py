@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable, Coroutine
 from typing import Any, Literal, TypeAlias
 
@@ -11,6 +10,8 @@ from aiortc.contrib.media import MediaPlayer
 from aiortc.mediastreams import AudioStreamTrack, MediaStreamError, MediaStreamTrack, VideoStreamTrack
 from aiortc.rtcrtpreceiver import RemoteStreamTrack
 from av.frame import Frame
+
+from calllab.emitter import Emitter, EventHandler
 
 __all__ = [
     "AudioStreamTrack",
@@ -27,8 +28,6 @@ Kind = Literal["audio", "video"]
 
 OnDecoded: TypeAlias = Callable[[Frame], Callable[[], None]]
 """Called with a decoded frame in the decoder thread; what it returns is called on the loop."""
-
-logger = logging.getLogger(__name__)
 
 # How many decoded frames wait for a reader: 2 s of audio, 1 s of video.
 _MAX_WAITING = {"audio": 100, "video": 30}
@@ -64,14 +63,21 @@ class FrameQueue(asyncio.Queue[Frame | None]):
         self.put_nowait(item)
 
 
-class RemoteTrack(RemoteStreamTrack):
+class RemoteTrack(Emitter, RemoteStreamTrack):  # type: ignore[misc]  # what a handler is has two types
     """The track of an RTP receiver (W3C mediacapture MediaStreamTrack, remote source).
 
-    It emits ``mute`` and ``unmute`` when ``muted`` changes, and ``ended`` once.
+    It emits ``mute`` and ``unmute`` when ``muted`` changes, and ``ended`` once.  It is an :class:`Emitter`
+    because aiortc's own would let an application's handler of ``unmute`` raise into the task that reads all
+    packets, and end the DTLS session (rtcdtlstransport.py:527).
     """
 
+    onmute = EventHandler()
+    onunmute = EventHandler()
+    onended = EventHandler()
+
     def __init__(self, kind: Kind, on_decoded: OnDecoded, on_late: Callable[[], None]) -> None:
-        super().__init__(kind)
+        Emitter.__init__(self)
+        RemoteStreamTrack.__init__(self, kind)
         self._frames = FrameQueue(_MAX_WAITING[kind], on_decoded, on_late)
         # The decoder thread puts what it decodes here (rtcrtpreceiver.py:103).
         self._queue = self._frames
@@ -83,18 +89,6 @@ class RemoteTrack(RemoteStreamTrack):
     def muted(self) -> bool:
         """Whether the peer sends nothing to it."""
         return self._muted
-
-    def emit(self, event: str, *args: Any, **kwargs: Any) -> bool:
-        """Call the handlers of an event; what they raise is logged.
-
-        Else an application's handler of ``unmute`` would raise into the task that reads all packets, and end
-        the DTLS session (rtcdtlstransport.py:527).
-        """
-        try:
-            return super().emit(event, *args, **kwargs)
-        except Exception:
-            logger.exception("a handler of the track event %r raised", event)
-            return True
 
     def set_muted(self, muted: bool) -> None:
         """Change ``muted`` and say so, unless the track has ended."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final, Literal
 
 from calllab._aiortc import DataChannel, DataError
-from calllab.rtc.emitter import Emitter, EventHandler
+from calllab.emitter import Emitter, EventHandler
 from calllab.rtc.errors import InvalidStateError, NotSupportedError, OperationError
 from calllab.rtc.transport_errors import RTCError, RTCErrorEvent
 

@@ -23,11 +23,11 @@ from calllab._aiortc import (
 )
 from calllab._aiortc import entropy as default_entropy
 from calllab._aiortc.ice_transport import IceGatheringState
+from calllab.emitter import Emitter
 from calllab.rtc import actions as do
 from calllab.rtc.candidate_gate import CandidateGate
 from calllab.rtc.configuration import RTCConfiguration
 from calllab.rtc.description import RTCIceCandidate, RTCPeerConnectionIceErrorEvent
-from calllab.rtc.emitter import Emitter
 from calllab.rtc.errors import InvalidStateError
 from calllab.rtc.jsep import JsepCore
 from calllab.rtc.jsep_state import Negotiated

@@ -12,8 +12,8 @@ from typing import Literal
 from calllab._aiortc import DtlsTransport, IceTransport, SctpTransport, SelectedPair
 from calllab._aiortc.dtls import DtlsState
 from calllab._aiortc.ice_transport import IceGatheringState, IceState
+from calllab.emitter import Emitter, EventHandler
 from calllab.rtc.description import RTCIceCandidate
-from calllab.rtc.emitter import Emitter, EventHandler
 from calllab.rtc.jsep_state import Applied, IceCandidates, JsepState
 from calllab.rtc.transport_errors import RTCError, RTCErrorEvent
 
