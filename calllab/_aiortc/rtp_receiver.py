@@ -146,6 +146,17 @@ class _Receiver(RTCRtpReceiver):
         await super()._handle_rtp_packet(packet, arrival_time_ms)
         self._work_off_backlog()
 
+    def follow_clock(self, packet: RtpPacket, clock_rate: int) -> None:
+        """Reckon jitter by the clock of a packet's codec (RFC 7160); aiortc takes that of the first for ever
+        (rtcrtpreceiver.py:512).
+        """
+        known = inside(self, RTCRtpReceiver, "__remote_streams").get(packet.ssrc)
+        if known is not None and known._clockrate != clock_rate:
+            known._jitter_q4 = known._jitter_q4 * clock_rate // known._clockrate
+            known._clockrate = clock_rate
+            # Timestamps of two clocks have no distance: this packet is the first to be reckoned from.
+            known._last_timestamp = packet.timestamp
+
     async def _pass_outage(self, packet: RtpPacket) -> None:
         """Ask for a key frame, and for nothing else, after an outage longer than a hole is waited for.
 
@@ -361,6 +372,7 @@ class RtpReceiver:
             self._current = stream
             self._inner.begin_stream(stream.buffer)
         stream.codec = ours
+        self._inner.follow_clock(packet, ours.clock_rate)
         stream.media.add(header, now)
         level = packet.extensions.audio_level
         wall = wall_time()

@@ -11,9 +11,9 @@ GAUGES: Final = {
     "timestamp", "jitter", "audioLevel", "framesPerSecond", "fractionLost", "roundTripTime",
     "frameWidth", "currentRoundTripTime", "frameHeight", "width", "height", "targetBitrate", "ssrc",
     "rtxSsrc", "payloadType", "clockRate", "channels", "port", "priority", "relatedPort",
-    "dataChannelIdentifier", "nominated", "active",
+    "dataChannelIdentifier", "nominated", "active", "packetsLost",
 }  # fmt: skip
-"""Numbers that may fall; all others are counters."""
+"""Numbers that may fall; all others are counters.  What was lost may yet come (RFC 3550 section 6.4.1)."""
 
 
 def check_counters(reports: Iterable[RTCStatsReport]) -> None:

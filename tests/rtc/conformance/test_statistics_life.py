@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
-from calllab.rtc import AudioStreamTrack, RTCStatsReport
-from tests.rtc.conformance.channels import wired_pair
+from calllab.network import NetworkInterface, VirtualNetwork, simulate
+from calllab.rtc import AudioStreamTrack, RTCPeerConnection, RTCStatsReport
+from tests.rtc.conformance.channels import pair_with, wired_pair
 from tests.rtc.conformance.clauses import clause
 from tests.rtc.conformance.reports import check_counters, check_references
 from tests.rtc.conformance.steps import local, negotiate, offer, without_candidates
@@ -39,6 +40,28 @@ async def test_stats_8_the_jitter_buffer_counts_samples() -> None:
             (heard,) = report.of_type("inbound-rtp")
             assert heard["jitterBufferEmittedCount"] == heard["totalSamplesReceived"]
             assert 0 < heard["jitterBufferDelay"] / heard["jitterBufferEmittedCount"] < 1
+
+
+@clause("8", "jitter is in seconds, of whatever codec", document=STATS)
+def test_stats_8_jitter_over_a_change_of_clock() -> None:
+    """On a network without jitter there is next to none, also where the codec's clock rate changes."""
+
+    async def call() -> list[float]:
+        network = VirtualNetwork(seed=1)
+        ends = [NetworkInterface(host=network.add_host(name)) for name in ("a", "b")]
+        found: list[float] = []
+        async with pair_with(*(RTCPeerConnection(interface=end) for end in ends)) as pair:
+            sender = pair.a.addTrack(AudioStreamTrack())
+            for name in ("opus", "PCMU", "G722", "opus"):
+                sender.transceiver.setCodecPreferences(codecs("audio", name))
+                await pair.exchange()
+                await asyncio.sleep(3)
+                reports = [await peer.getStats() for peer in (pair.a, pair.b)]
+                found += [report.of_type("inbound-rtp")[0]["jitter"] for report in reports[1:]]
+                found += [report.of_type("remote-inbound-rtp")[0]["jitter"] for report in reports[:1]]
+        return found
+
+    assert max(simulate(call, seed=1)) < 0.003
 
 
 @clause(
