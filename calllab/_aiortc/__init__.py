@@ -19,6 +19,7 @@ from calllab._aiortc.candidates import (  # noqa: E402
     parse_ice_url,
 )
 from calllab._aiortc.certificates import Certificate, DtlsFingerprint  # noqa: E402
+from calllab._aiortc.channel_ledger import ChannelLedger  # noqa: E402
 from calllab._aiortc.data import DataChannel, DataError, SctpTransport  # noqa: E402
 from calllab._aiortc.datagrams import Address, DatagramHost, DatagramInterface, Deliver  # noqa: E402
 from calllab._aiortc.dtls import DtlsTransport  # noqa: E402
@@ -42,6 +43,7 @@ __all__ = [
     "Address",
     "AudioStreamTrack",
     "Certificate",
+    "ChannelLedger",
     "DataChannel",
     "DataError",
     "DatagramHost",

@@ -74,6 +74,9 @@ class SelectedPair:
 
     local: IceCandidate
     remote: IceCandidate
+    local_ufrag: str
+    remote_ufrag: str
+    """The generation that it belongs to."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,31 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Literal, cast
 
 from aiortc.exceptions import InvalidStateError
 from aiortc.rtcdatachannel import RTCDataChannel, RTCDataChannelParameters
 from aiortc.rtcsctptransport import RTCSctpCapabilities
 
-from calllab._aiortc.data_channel import (
-    ChannelState,
-    DataChannel,
-    DataChannelSnapshot,
-    DataError,
-    ErrorDetail,
-)
+from calllab._aiortc.channel_ledger import ChannelLedger
+from calllab._aiortc.data_channel import MAX_BUFFERED, ChannelState, DataChannel, DataError, ErrorDetail
 from calllab._aiortc.dtls import DtlsTransport
 from calllab._aiortc.sctp import MAX_ID, Association
 
 __all__ = [
     "ChannelState",
     "DataChannel",
-    "DataChannelSnapshot",
     "DataError",
-    "SctpSnapshot",
     "SctpState",
     "SctpTransport",
 ]
@@ -37,39 +28,24 @@ logger = logging.getLogger(__name__)
 
 SctpState = Literal["connecting", "connected", "closed"]
 
-# Closed channels of which the counters are kept.
-_MAX_CLOSED = 64
-
 
 def _nothing(*_: object) -> None:
     """What a callback does until somebody sets it."""
 
 
-@dataclass(frozen=True, slots=True)
-class SctpSnapshot:
-    """The channels of an association, and how many ever opened, and of these are not open any more."""
-
-    channels: tuple[DataChannelSnapshot, ...]
-    channels_opened: int
-    channels_closed: int
-
-
 class SctpTransport:
     """The SCTP association of a peer connection; channels can be made before it starts.
 
-    Raises ConnectionError if DTLS is closed already.
+    Its channels are numbered and counted in ``ledger``.  Raises ConnectionError if DTLS is closed already.
     """
 
-    def __init__(self, dtls: DtlsTransport, *, port: int = 5000) -> None:
+    def __init__(self, dtls: DtlsTransport, *, port: int = 5000, ledger: ChannelLedger | None = None) -> None:
         self.on_state_change: Callable[[], None] = _nothing
         self.on_data_channel: Callable[[DataChannel], None] = _nothing
-        self.channels_opened = 0
-        self.channels_closed = 0
+        self.ledger = ledger if ledger is not None else ChannelLedger()
         self._dtls = dtls
         self._channels: dict[RTCDataChannel, DataChannel] = {}
         self._nameless: list[DataChannel] = []
-        self._closed_channels: deque[DataChannel] = deque(maxlen=_MAX_CLOSED)
-        self._keys = 0
         self._started = self._stopped = self._silent = False
         self._told: SctpState = "connecting"
         try:
@@ -88,8 +64,10 @@ class SctpTransport:
 
     @property
     def max_message_size(self) -> float:
-        """The largest message that the peer takes, in bytes; infinite if it sets no limit."""
-        return float(self._inner._remote_max_message_size or "inf")
+        """The largest message that can be sent, in bytes: the smaller of what the peer takes and what may
+        wait here (webrtc-pc 6.1.1.2).
+        """
+        return float(min(self._inner._remote_max_message_size or MAX_BUFFERED, MAX_BUFFERED))
 
     def limit_messages(self, size: int) -> None:
         """Take what the peer says of the largest message that it takes, 0 being no limit."""
@@ -135,7 +113,8 @@ class SctpTransport:
         if role_is_known and not negotiated and not self._give_id(channel):
             channel.inner.close()
             channel.mute()
-            self._forget(channel)
+            del self._channels[channel.inner]
+            self.ledger.strike(channel)
             raise ValueError(f"no id is left below {min(limit or MAX_ID + 1, MAX_ID + 1)}")
         if channel.id is None:
             self._nameless.append(channel)
@@ -186,26 +165,15 @@ class SctpTransport:
             channel.lost(None)
         self.association_changed()
 
-    def statistics(self) -> SctpSnapshot:
-        """Return the counters as they stand; of closed channels only the latest are kept."""
-        channels = sorted([*self._closed_channels, *self._channels.values()], key=lambda c: c.key)
-        return SctpSnapshot(
-            tuple(channel.statistics() for channel in channels), self.channels_opened, self.channels_closed
-        )
-
     def _adopt(self, inner: RTCDataChannel) -> DataChannel:
-        self._keys += 1
-        channel = self._channels[inner] = DataChannel(inner, self, self._keys)
+        channel = self._channels[inner] = DataChannel(inner, self, self.ledger.new_key())
+        self.ledger.enter(channel)
         return channel
-
-    def _forget(self, channel: DataChannel) -> None:
-        self._channels.pop(channel.inner, None)
 
     def channel_closed(self, channel: DataChannel) -> None:
         """A channel has told of its end."""
-        if channel.inner in self._channels:
-            self._forget(channel)
-            self._closed_channels.append(channel)
+        self._channels.pop(channel.inner, None)
+        self.ledger.close(channel)
 
     def _dtls_ended(self) -> None:
         text = self._dtls.error_text or "the peer closed the DTLS transport"

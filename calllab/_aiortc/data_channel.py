@@ -143,15 +143,15 @@ class DataChannel:
     def send(self, data: str | bytes) -> None:
         """Send a message.
 
-        Raises ConnectionError unless the channel is open, ValueError if the message is larger than the peer
-        takes, BufferError if too much waits already.
+        Raises ConnectionError unless the channel is open, ValueError if the message is larger than can ever
+        be sent, BufferError if too much waits already.
         """
         if self.state != "open":
             raise ConnectionError(f"the data channel {self.label!r} is {self.state}, not open")
         size = len(data.encode() if isinstance(data, str) else data)
         limit = self._transport.max_message_size
         if size > limit:
-            raise ValueError(f"the message has {size} bytes, the peer takes no more than {limit:.0f}")
+            raise ValueError(f"the message has {size} bytes, no more than {limit:.0f} can be sent")
         if self.buffered_amount + size > MAX_BUFFERED:
             raise BufferError(f"{self.buffered_amount} bytes wait already: send more after bufferedamountlow")
         try:
@@ -208,12 +208,12 @@ class DataChannel:
 
     def _count_open(self) -> None:
         self._was_open = True
-        self._transport.channels_opened += 1
+        self._transport.ledger.opened += 1
 
     def _count_left_open(self) -> None:
         if self._was_open:
             self._was_open = False
-            self._transport.channels_closed += 1
+            self._transport.ledger.closed += 1
 
     def received(self, data: str | bytes) -> None:
         """Hand a message out; what comes when the channel is not open any more is dropped."""

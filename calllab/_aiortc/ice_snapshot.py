@@ -103,12 +103,11 @@ def snapshot_of(
 
 
 def _key(side: str, generation: IceGeneration, candidate: Candidate) -> str:
-    """Name a candidate after its generation and transport address, which nothing else shares."""
-    return f"{side}-{generation.local_username}-{candidate.type}-{candidate._network_host}-{candidate.port}"
+    """Name a candidate after its generation and transport address, which nothing else shares.
 
-
-def _remote_key(generation: IceGeneration, candidate: Candidate) -> str:
-    return _key("remote", generation, candidate)
+    Its type may change: what was seen in a check (prflx) may yet be signalled.
+    """
+    return f"{side}-{generation.local_username}-{candidate._network_host}-{candidate.port}"
 
 
 def _pair(generation: IceGeneration, pair: Any) -> PairSnapshot:
@@ -120,7 +119,7 @@ def _pair(generation: IceGeneration, pair: Any) -> PairSnapshot:
         ice.CandidatePair.State.FAILED: "failed",
     }
     local, remote = pair.local_candidate, pair.remote_candidate
-    local_key, remote_key = _key("local", generation, local), _remote_key(generation, remote)
+    local_key, remote_key = _key("local", generation, local), _key("remote", generation, remote)
     traffic = pair.protocol.traffic.get(pair.remote_addr, PairTraffic())
     copy = PairTraffic(*(getattr(traffic, name) for name in PairTraffic.__slots__))
     return PairSnapshot(

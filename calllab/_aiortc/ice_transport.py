@@ -102,6 +102,8 @@ class IceTransport:
         self._connected = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self._closed = False
+        self._last: IceSnapshot | None = None
+        """What is left to be reported once the generations are taken down, piece by piece."""
         self._close_task: asyncio.Task[None] | None = None
         self._told_state: IceState = "new"
         self._told_gathering: IceGatheringState = "new"
@@ -159,11 +161,12 @@ class IceTransport:
     @property
     def selected_pair(self) -> SelectedPair | None:
         """The pair that carries the media, None until there is one."""
-        pair = self._active.selected_pair if self._active is not None else None
-        if pair is None:
+        active = self._active
+        if active is None or (pair := active.selected_pair) is None:
             return None
         local = from_aioice(pair.local_candidate, getattr(pair.protocol, "url", None))
-        return SelectedPair(local, from_aioice(pair.remote_candidate))
+        remote = from_aioice(pair.remote_candidate)
+        return SelectedPair(local, remote, active.local_username, active.remote_username or "")
 
     @property
     def local_candidates(self) -> tuple[str, ...]:
@@ -200,7 +203,9 @@ class IceTransport:
         return failed.failure if failed is not None and self.state == "failed" else None
 
     def statistics(self) -> IceSnapshot:
-        """Return the counters of this agent as they stand; changes nothing."""
+        """Return the counters of this agent as they stand, or stood when it was closed; changes nothing."""
+        if self._last is not None:
+            return self._last
         return snapshot_of(
             tuple(g for g in (self._active, self._next, self._proposed) if g is not None),
             active=self._active,
@@ -404,6 +409,7 @@ class IceTransport:
         """Close all sockets; the state is "closed" at once, the sockets are when this returns. Idempotent."""
         if self._close_task is None:
             self._closed = True
+            self._last = self.statistics()
             self._unread.clear()
             self._held.clear()
             self._readable.set()

@@ -13,7 +13,7 @@ from calllab._aiortc.codecs import CodecLike
 from calllab._aiortc.jitter import JitterCounters
 from calllab._aiortc.levels import AudioLevel, FrameRate, Freezes
 from calllab._aiortc.rtp_counters import RtpCounters
-from calllab._aiortc.tracks import Kind, RemoteTrack
+from calllab._aiortc.tracks import Kind
 
 __all__ = ["InboundSnapshot", "InboundStream", "ReceiverSnapshot", "RemoteSender"]
 
@@ -45,6 +45,10 @@ class InboundSnapshot:
     nack_count: int
     pli_count: int
     buffer: JitterCounters
+    buffer_delay_s: float
+    """Sum over what left the buffer and was decoded: samples of audio, frames of video."""
+    buffer_emitted: int
+    """How many these are."""
     frames_decoded: int
     key_frames_decoded: int
     frames_dropped: int
@@ -62,7 +66,6 @@ class InboundSnapshot:
     total_samples: int
     last_packet_at_ms: float | None
     """Unix time."""
-    is_audio: bool
     remote: RemoteSender | None
 
 
@@ -84,20 +87,24 @@ class InboundStream:
         self.rtx_ssrc: int | None = None
         self.codec: CodecLike | None = None
         self.media, self.rtx = RtpCounters(), RtpCounters()
+        self.last_packet_at_ms: float | None = None
         self.buffer = JitterCounters()
         self.nacks = self.plis = 0
         self.frames_decoded = self.key_frames_decoded = self.frames_undecoded = 0
+        self.frames_late = 0
         self.decode_time_s = 0.0
         self.level = AudioLevel()
+        self._samples_delay_s = 0.0
         self._rate = FrameRate()
         self._freezes = Freezes()
         self._size: tuple[int, int] | None = None
         self._remote: RemoteSender | None = None
 
-    def take_audio(self, frame: AudioFrame) -> None:
-        """Count decoded sound."""
+    def take_audio(self, frame: AudioFrame, delay_s: float) -> None:
+        """Count decoded sound, and how long it was in the jitter buffer."""
         self.frames_decoded += 1
         self.level.add(frame)
+        self._samples_delay_s += frame.samples * delay_s
 
     @property
     def pixels(self) -> int:
@@ -122,16 +129,12 @@ class InboundStream:
             reports=(self._remote.reports if self._remote is not None else 0) + 1,
         )
 
-    def snapshot(
-        self, now: float, wall_s: float, reception: Any, track: RemoteTrack
-    ) -> InboundSnapshot | None:
+    def snapshot(self, now: float, reception: Any) -> InboundSnapshot | None:
         """Return the counters as they stand; None if aiortc has not counted a packet yet."""
         if reception is None or self.codec is None:
             return None
         width, height = self._size if self._size is not None else (None, None)
-        last_at = self.media.last_at
         is_video = self.codec.mime_type.startswith("video/")
-        unread = track.frames_unread if track.read and is_video else 0
         return InboundSnapshot(
             ssrc=self.ssrc,
             rtx_ssrc=self.rtx_ssrc,
@@ -143,9 +146,11 @@ class InboundStream:
             nack_count=self.nacks,
             pli_count=self.plis,
             buffer=replace(self.buffer),
+            buffer_delay_s=self.buffer.delay_s if is_video else self._samples_delay_s,
+            buffer_emitted=self.buffer.emitted if is_video else self.level.samples,
             frames_decoded=self.frames_decoded,
             key_frames_decoded=self.key_frames_decoded,
-            frames_dropped=self.buffer.frames_dropped + self.frames_undecoded + unread,
+            frames_dropped=self.buffer.frames_dropped + self.frames_undecoded + self.frames_late,
             decode_time_s=self.decode_time_s,
             width=width,
             height=height,
@@ -158,7 +163,6 @@ class InboundStream:
             total_audio_energy=self.level.energy,
             total_samples_duration_s=self.level.duration_s,
             total_samples=self.level.samples,
-            last_packet_at_ms=(wall_s - (now - last_at)) * 1000 if last_at is not None else None,
-            is_audio=not is_video,
+            last_packet_at_ms=self.last_packet_at_ms,
             remote=self._remote,
         )

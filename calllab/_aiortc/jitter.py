@@ -40,10 +40,14 @@ class JitterCounters:
 class EncodedFrame(JitterFrame):
     """A frame that knows how it is encoded, and whether it can be decoded alone."""
 
-    def __init__(self, data: bytes, timestamp: int, *, payload_type: int, is_key: bool) -> None:
+    def __init__(
+        self, data: bytes, timestamp: int, *, payload_type: int, is_key: bool, delay_s: float
+    ) -> None:
         super().__init__(data, timestamp)
         self.payload_type = payload_type
         self.is_key = is_key
+        self.delay_s = delay_s
+        """How long its first packet was in the jitter buffer."""
 
 
 def uint16_after(a: int, b: int) -> bool:
@@ -80,9 +84,9 @@ class PatientJitterBuffer(JitterBuffer):
         self._max_wait_s = MAX_WAIT_S["video" if video else "audio"]
         self._newest = 0
         self._arrivals = [0.0] * self._capacity
-        self._first_arrival: float | None = None
+        self._first_arrival = 0.0
+        """Of the frame that left last, as the next one."""
         self._payload_type = 0
-        """Of the frame that left last."""
         self._emitting = False
         # The first packets may be the rest of a frame that was sent before anybody listened.
         self._needs_keyframe = video
@@ -230,10 +234,16 @@ class PatientJitterBuffer(JitterBuffer):
                 self._useless = True
                 continue
             self._needs_keyframe = False
-            if self._first_arrival is not None:
-                counters.delay_s += self._clock() - self._first_arrival
-                counters.emitted += 1
-            return EncodedFrame(frame.data, frame.timestamp, payload_type=self._payload_type, is_key=key)
+            delay_s = self._clock() - self._first_arrival
+            counters.delay_s += delay_s
+            counters.emitted += 1
+            return EncodedFrame(
+                frame.data,
+                frame.timestamp,
+                payload_type=self._payload_type,
+                is_key=key,
+                delay_s=delay_s,
+            )
 
     def _remove_marked(self) -> JitterFrame | None:
         """Return the frame at the origin if its last packet is there, marked as such."""

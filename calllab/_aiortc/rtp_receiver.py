@@ -20,7 +20,7 @@ from calllab._aiortc.codecs import CodecLike, ReceiveParametersLike, is_rtx, rec
 from calllab._aiortc.dtls import DtlsTransport
 from calllab._aiortc.inbound import InboundSnapshot, InboundStream, ReceiverSnapshot
 from calllab._aiortc.insides import inside, set_inside
-from calllab._aiortc.jitter import MAX_WAIT_S, JitterCounters, PatientJitterBuffer, uint16_after
+from calllab._aiortc.jitter import MAX_WAIT_S, EncodedFrame, JitterCounters, PatientJitterBuffer, uint16_after
 from calllab._aiortc.rtp_counters import RtpHeader
 from calllab._aiortc.simulated import stopwatch, wall_time
 from calllab._aiortc.tracks import Kind, RemoteTrack
@@ -66,16 +66,18 @@ class _DecoderQueue(WorkerQueue):
         self._on_decoded = on_decoded
         self._codecs = codecs
         self._began: float | None = None
-        self._is_key = False
+        self.decoding: EncodedFrame | None = None
+        """What the thread is at."""
 
     def get(self, block: bool = True, timeout: float | None = None) -> Any:
         """Take the next frame; called by the decoder thread alone."""
         if self._began is not None:
-            self._on_decoded(stopwatch() - self._began + self.last_cost_s, self._is_key)
+            took_s = stopwatch() - self._began + self.last_cost_s
+            self._on_decoded(took_s, self.decoding is not None and self.decoding.is_key)
             self._began = None
         item = super().get(block, timeout)
         if item is not None:
-            self._is_key = getattr(item[1], "is_key", False)
+            self.decoding = item[1]
             self._began = stopwatch()
         return item
 
@@ -115,6 +117,11 @@ class _Receiver(RTCRtpReceiver):
         self._buffer: PatientJitterBuffer
         self.begin_stream(JitterCounters())
 
+    @property
+    def decoding(self) -> EncodedFrame | None:
+        """What the decoder thread is at, or was at last."""
+        return self._decoder_queue.decoding
+
     def begin_stream(self, counters: JitterCounters) -> None:
         """Forget the sequence numbers and timestamps of another SSRC; count in ``counters`` from now on."""
         self._buffer = PatientJitterBuffer(
@@ -138,6 +145,17 @@ class _Receiver(RTCRtpReceiver):
             await self._pass_outage(packet)
         await super()._handle_rtp_packet(packet, arrival_time_ms)
         self._work_off_backlog()
+
+    def follow_clock(self, packet: RtpPacket, clock_rate: int) -> None:
+        """Reckon jitter by the clock of a packet's codec (RFC 7160); aiortc takes that of the first for ever
+        (rtcrtpreceiver.py:512).
+        """
+        known = inside(self, RTCRtpReceiver, "__remote_streams").get(packet.ssrc)
+        if known is not None and known._clockrate != clock_rate:
+            known._jitter_q4 = known._jitter_q4 * clock_rate // known._clockrate
+            known._clockrate = clock_rate
+            # Timestamps of two clocks have no distance: this packet is the first to be reckoned from.
+            known._last_timestamp = packet.timestamp
 
     async def _pass_outage(self, packet: RtpPacket) -> None:
         """Ask for a key frame, and for nothing else, after an outage longer than a hole is waited for.
@@ -216,7 +234,7 @@ class RtpReceiver:
 
     def __init__(self, dtls: DtlsTransport, kind: Kind, *, rtcp_ssrc: int) -> None:
         self.kind: Kind = kind
-        self.track = RemoteTrack(kind, self._frame_shown)
+        self.track = RemoteTrack(kind, self._frame_decoded, self._frame_late)
         self._dtls = dtls
         self._loop = asyncio.get_running_loop()
         self._codecs: dict[int, CodecLike] = {}
@@ -304,7 +322,7 @@ class RtpReceiver:
         now = self._loop.time()
         streams: list[InboundSnapshot] = []
         for stream in self._streams.values():
-            taken = stream.snapshot(now, wall_time(), reception.get(stream.ssrc), self.track)
+            taken = stream.snapshot(now, reception.get(stream.ssrc))
             if taken is not None:
                 streams.append(taken)
         return ReceiverSnapshot(self.kind, self._mid, self.track.id, tuple(streams))
@@ -354,9 +372,11 @@ class RtpReceiver:
             self._current = stream
             self._inner.begin_stream(stream.buffer)
         stream.codec = ours
+        self._inner.follow_clock(packet, ours.clock_rate)
         stream.media.add(header, now)
         level = packet.extensions.audio_level
         wall = wall_time()
+        stream.last_packet_at_ms = wall * 1000
         loudness = None if level is None else 0.0 if level[1] == 127 else 10 ** (-level[1] / 20)
         self._hear(self._synchronization, HeardSource(packet.ssrc, wall, packet.timestamp, loudness))
         for source in packet.csrc:
@@ -388,11 +408,20 @@ class RtpReceiver:
             stream.decode_time_s += took_s
             stream.key_frames_decoded += is_key
 
-    def _frame_shown(self, frame: Frame) -> None:
-        stream = self._current
-        if stream is None:
-            return
-        if isinstance(frame, AudioFrame):
-            stream.take_audio(frame)
-        elif isinstance(frame, VideoFrame):
-            stream.take_video(frame.width, frame.height, self._loop.time())
+    def _frame_decoded(self, frame: Frame) -> Callable[[], None]:
+        """Take a decoded frame; called in the decoder thread, and what it returns on the loop."""
+        stream, encoded = self._current, self._inner.decoding
+        delay_s = encoded.delay_s if encoded is not None else 0.0
+
+        def count() -> None:
+            if stream is not None and isinstance(frame, AudioFrame):
+                stream.take_audio(frame, delay_s)
+            elif stream is not None and isinstance(frame, VideoFrame):
+                stream.take_video(frame.width, frame.height, self._loop.time())
+
+        return count
+
+    def _frame_late(self) -> None:
+        """Count a decoded frame that gave way to a newer one; nobody is late where nobody reads."""
+        if self._current is not None and self.track.read:
+            self._current.frames_late += 1

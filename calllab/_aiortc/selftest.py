@@ -263,7 +263,12 @@ INSTANCE_ATTRIBUTES: Final[Mapping[str, tuple[str, ...]]] = {
         "_track",
     ),
     "aiortc.rtcrtpreceiver:RemoteStreamTrack": ("_queue",),
-    "aiortc.rtcrtpreceiver:StreamStatistics": ("packets_received",),
+    "aiortc.rtcrtpreceiver:StreamStatistics": (
+        "_clockrate",
+        "_jitter_q4",
+        "_last_timestamp",
+        "packets_received",
+    ),
     "aiortc.rtcrtpsender:RTCRtpSender": (
         "__encoder",
         "__rtp_header_extensions_map",

@@ -29,6 +29,8 @@ _BLACK_EVERY_S = 1.0
 class SourceSnapshot:
     """What came from the track of a sender (W3C media-source)."""
 
+    number: int
+    """Of the sources that the sender had: one that comes back is another, and counts anew."""
     track_id: str
     frames: int
     frames_per_s: float | None
@@ -60,6 +62,7 @@ class SwitchTrack(MediaStreamTrack):
         self._may_send = may_send
         self._on_asked = on_asked
         self._source: MediaStreamTrack | None = None
+        self._number = 0
         self._changed: asyncio.Future[None] = self._event_loop.create_future()
         self._chunker: _Chunker | None = None
         self._shape: tuple[str, str, int] | None = None
@@ -83,6 +86,7 @@ class SwitchTrack(MediaStreamTrack):
         if source is self._source:
             return
         self._source = source
+        self._number += source is not None
         self.epoch += 1
         self._chunker = self._shape = None
         self._ready.clear()
@@ -97,6 +101,7 @@ class SwitchTrack(MediaStreamTrack):
             return None
         width, height = self._size if self._size is not None else (None, None)
         return SourceSnapshot(
+            number=self._number,
             track_id=self._source.id,
             frames=self._frames,
             frames_per_s=self._rate.per_second(self._event_loop.time()) if self.kind == "video" else None,

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections.abc import Callable
-from typing import Any, Literal
+from collections.abc import Callable, Coroutine
+from typing import Any, Literal, TypeAlias
 
 from aiortc.contrib.media import MediaPlayer
 from aiortc.mediastreams import AudioStreamTrack, MediaStreamError, MediaStreamTrack, VideoStreamTrack
 from aiortc.rtcrtpreceiver import RemoteStreamTrack
 from av.frame import Frame
+
+from calllab.emitter import Emitter, EventHandler
 
 __all__ = [
     "AudioStreamTrack",
@@ -25,7 +26,8 @@ __all__ = [
 
 Kind = Literal["audio", "video"]
 
-logger = logging.getLogger(__name__)
+OnDecoded: TypeAlias = Callable[[Frame], Callable[[], None]]
+"""Called with a decoded frame in the decoder thread; what it returns is called on the loop."""
 
 # How many decoded frames wait for a reader: 2 s of audio, 1 s of video.
 _MAX_WAITING = {"audio": 100, "video": 30}
@@ -38,31 +40,45 @@ class FrameQueue(asyncio.Queue[Frame | None]):
     bounded: the oldest frame gives way, as with a renderer that is late.
     """
 
-    def __init__(self, limit: int, on_frame: Callable[[Frame], None]) -> None:
+    def __init__(self, limit: int, on_decoded: OnDecoded, on_late: Callable[[], None]) -> None:
         super().__init__()
         self._limit = limit
-        self._on_frame = on_frame
-        self.dropped = 0
+        self._on_decoded = on_decoded
+        self._on_late = on_late
 
-    async def put(self, item: Frame | None) -> None:
-        """Add a frame; never waits."""
-        if item is not None:
-            self._on_frame(item)
+    def put(self, item: Frame | None) -> Coroutine[Any, Any, None]:
+        """Add a frame; never waits.
+
+        The decoder thread calls this; what it returns runs on the loop, when the thread may be at another
+        frame already.
+        """
+        return self._added(item, self._on_decoded(item) if item is not None else None)
+
+    async def _added(self, item: Frame | None, told: Callable[[], None] | None) -> None:
+        if told is not None:
+            told()
             while self.qsize() >= self._limit:
                 self.get_nowait()
-                self.dropped += 1
+                self._on_late()
         self.put_nowait(item)
 
 
-class RemoteTrack(RemoteStreamTrack):
+class RemoteTrack(Emitter, RemoteStreamTrack):  # type: ignore[misc]  # what a handler is has two types
     """The track of an RTP receiver (W3C mediacapture MediaStreamTrack, remote source).
 
-    It emits ``mute`` and ``unmute`` when ``muted`` changes, and ``ended`` once.
+    It emits ``mute`` and ``unmute`` when ``muted`` changes, and ``ended`` once.  It is an :class:`Emitter`
+    because aiortc's own would let an application's handler of ``unmute`` raise into the task that reads all
+    packets, and end the DTLS session (rtcdtlstransport.py:527).
     """
 
-    def __init__(self, kind: Kind, on_frame: Callable[[Frame], None]) -> None:
-        super().__init__(kind)
-        self._frames = FrameQueue(_MAX_WAITING[kind], on_frame)
+    onmute = EventHandler()
+    onunmute = EventHandler()
+    onended = EventHandler()
+
+    def __init__(self, kind: Kind, on_decoded: OnDecoded, on_late: Callable[[], None]) -> None:
+        Emitter.__init__(self)
+        RemoteStreamTrack.__init__(self, kind)
+        self._frames = FrameQueue(_MAX_WAITING[kind], on_decoded, on_late)
         # The decoder thread puts what it decodes here (rtcrtpreceiver.py:103).
         self._queue = self._frames
         self._muted = True
@@ -73,23 +89,6 @@ class RemoteTrack(RemoteStreamTrack):
     def muted(self) -> bool:
         """Whether the peer sends nothing to it."""
         return self._muted
-
-    @property
-    def frames_unread(self) -> int:
-        """How many decoded frames gave way to newer ones before they were read."""
-        return self._frames.dropped
-
-    def emit(self, event: str, *args: Any, **kwargs: Any) -> bool:
-        """Call the handlers of an event; what they raise is logged.
-
-        Else an application's handler of ``unmute`` would raise into the task that reads all packets, and end
-        the DTLS session (rtcdtlstransport.py:527).
-        """
-        try:
-            return super().emit(event, *args, **kwargs)
-        except Exception:
-            logger.exception("a handler of the track event %r raised", event)
-            return True
 
     def set_muted(self, muted: bool) -> None:
         """Change ``muted`` and say so, unless the track has ended."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final, Literal
 
 from calllab._aiortc import DataChannel, DataError
-from calllab.rtc.emitter import Emitter, EventHandler
+from calllab.emitter import Emitter, EventHandler
 from calllab.rtc.errors import InvalidStateError, NotSupportedError, OperationError
 from calllab.rtc.transport_errors import RTCError, RTCErrorEvent
 
@@ -111,7 +111,7 @@ class RTCDataChannel(Emitter):
     def send(self, data: str | bytes | bytearray | memoryview) -> None:
         """Send a message: text as str, anything else as bytes.
 
-        Raises InvalidStateError unless open, TypeError if it is larger than the peer takes
+        Raises InvalidStateError unless open, TypeError if it is larger than can be sent
         (:attr:`RTCSctpTransport.maxMessageSize`), OperationError if too much waits already.
         """
         if not isinstance(data, str | bytes | bytearray | memoryview):

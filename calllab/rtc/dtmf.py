@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from calllab.rtc.emitter import Emitter, EventHandler
+from calllab.emitter import Emitter, EventHandler
 from calllab.rtc.errors import InvalidStateError
 
 __all__ = ["RTCDTMFSender"]

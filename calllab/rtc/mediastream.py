@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from calllab._aiortc import MediaStreamTrack, new_uuid
-from calllab.rtc.emitter import Emitter, EventHandler
+from calllab.emitter import Emitter, EventHandler
 
 __all__ = ["MediaStream"]
 

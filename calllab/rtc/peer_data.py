@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from calllab._aiortc import DtlsTransport, SctpTransport
+from calllab._aiortc import ChannelLedger, DtlsTransport, SctpTransport
 from calllab.rtc.datachannel import RTCDataChannel, check_data_channel
 from calllab.rtc.errors import InvalidStateError, OperationError
 from calllab.rtc.jsep_state import JsepState, SessionState
@@ -33,6 +33,7 @@ class PeerData:
         self._dtls_transport = dtls_transport
         self._state = state
         self._on_channel = on_channel
+        self.ledger = ChannelLedger()
         self.sctp: SctpTransport | None = None
         self._shown: RTCSctpTransport | None = None
         self._was_negotiated = False
@@ -125,7 +126,7 @@ class PeerData:
 
     def _need(self) -> SctpTransport:
         if self.sctp is None:
-            sctp = self.sctp = SctpTransport(self._dtls)
+            sctp = self.sctp = SctpTransport(self._dtls, ledger=self.ledger)
             shown = self._shown = RTCSctpTransport(sctp, self._dtls_transport)
             sctp.on_data_channel = lambda channel: self._on_channel(RTCDataChannel(channel))
             sctp.on_state_change = shown.tell_state

@@ -9,11 +9,11 @@ from types import TracebackType
 from typing import Any, Self, cast, get_args
 
 from calllab._aiortc import DatagramInterface, MediaStreamTrack
+from calllab.emitter import Emitter, EventHandler
 from calllab.rtc.certificate import RTCCertificate
 from calllab.rtc.configuration import RTCConfiguration
 from calllab.rtc.datachannel import RTCDataChannel, check_data_channel_types
 from calllab.rtc.description import RTCIceCandidate, RTCSessionDescription
-from calllab.rtc.emitter import Emitter, EventHandler
 from calllab.rtc.encodings import initial_encodings
 from calllab.rtc.errors import (
     InvalidAccessError,

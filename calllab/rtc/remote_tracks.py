@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from calllab._aiortc import MediaStreamTrack
-from calllab.rtc.emitter import Emitter
+from calllab.emitter import Emitter
 from calllab.rtc.mediastream import MediaStream
 from calllab.rtc.transceiver import RTCRtpTransceiver
 

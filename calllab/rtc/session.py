@@ -23,11 +23,11 @@ from calllab._aiortc import (
 )
 from calllab._aiortc import entropy as default_entropy
 from calllab._aiortc.ice_transport import IceGatheringState
+from calllab.emitter import Emitter
 from calllab.rtc import actions as do
 from calllab.rtc.candidate_gate import CandidateGate
 from calllab.rtc.configuration import RTCConfiguration
 from calllab.rtc.description import RTCIceCandidate, RTCPeerConnectionIceErrorEvent
-from calllab.rtc.emitter import Emitter
 from calllab.rtc.errors import InvalidStateError
 from calllab.rtc.jsep import JsepCore
 from calllab.rtc.jsep_state import Negotiated
@@ -178,7 +178,7 @@ class PeerSession:
     ) -> RTCStatsReport:
         """Return the report of everything, or of what concerns one sender or receiver."""
         media = [MediaStats(t.mid, t.sender.media, t.receiver.media) for t in self.transceivers]
-        report = build_report(ice=self.ice, dtls=self.dtls, media=media, sctp=self.data.sctp)
+        report = build_report(ice=self.ice, dtls=self.dtls, media=media, channels=self.data.ledger)
         if sender is not None:
             return report_for(report, sender=sender.media)
         if receiver is not None:

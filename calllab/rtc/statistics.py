@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from calllab._aiortc import DtlsTransport, IceTransport, RtpReceiver, RtpSender, SctpTransport, wall_time
+from calllab._aiortc import ChannelLedger, DtlsTransport, IceTransport, RtpReceiver, RtpSender, wall_time
+from calllab._aiortc.channel_ledger import ChannelsSnapshot
 from calllab.rtc.statistics_rtp import MediaStats, add_media
 from calllab.rtc.statistics_transport import CERTIFICATES, add_data, add_transport
 
@@ -64,7 +65,7 @@ def build_report(
     ice: IceTransport,
     dtls: DtlsTransport,
     media: Sequence[MediaStats],
-    sctp: SctpTransport | None = None,
+    channels: ChannelLedger | None = None,
     timestamp_ms: float | None = None,
 ) -> RTCStatsReport:
     """Return the statistics of a whole connection.
@@ -77,7 +78,7 @@ def build_report(
     transport_id = add_transport(builder.add, ice.statistics(), dtls_snapshot)
     for entry in media:
         add_media(builder.add, entry, transport_id)
-    add_data(builder.add, sctp.statistics() if sctp is not None else None)
+    add_data(builder.add, channels.statistics() if channels is not None else ChannelsSnapshot())
     return builder.report
 
 

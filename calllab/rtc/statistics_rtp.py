@@ -75,7 +75,8 @@ def _total(media: RtpCounters, rtx: RtpCounters) -> dict[str, int]:
 # Sending
 
 
-def _add_source(add: Add, kind: str, source: SourceSnapshot) -> str:
+def _add_source(add: Add, kind: str, ssrc: int, source: SourceSnapshot) -> str:
+    # Two senders of one track have a source each: every frame goes to one of them alone.
     members: dict[str, Any] = {"trackIdentifier": source.track_id, "kind": kind}
     if kind == "audio":
         members |= {
@@ -90,11 +91,13 @@ def _add_source(add: Add, kind: str, source: SourceSnapshot) -> str:
             "frames": source.frames,
             "framesPerSecond": source.frames_per_s,
         }
-    return add("media-source", f"media-source-{kind}-{source.track_id}", members)
+    return add("media-source", f"media-source-{kind}-{ssrc}-{source.number}", members)
 
 
 def _add_sender(add: Add, sender: SenderSnapshot, mid: str | None, transport_id: str) -> None:
-    source_id = _add_source(add, sender.kind, sender.source) if sender.source is not None else None
+    source_id = (
+        _add_source(add, sender.kind, sender.ssrc, sender.source) if sender.source is not None else None
+    )
     if sender.codec is None:
         return  # never negotiated: there is no RTP stream yet
     codec_id = _add_codec(add, sender.codec, "encode", transport_id)
@@ -189,8 +192,8 @@ def _add_stream(
         "packetsDiscarded": stream.buffer.packets_discarded,
         "lastPacketReceivedTimestamp": stream.last_packet_at_ms,
         "nackCount": stream.nack_count,
-        "jitterBufferDelay": _buffer_delay(stream),
-        "jitterBufferEmittedCount": _buffer_emitted(stream),
+        "jitterBufferDelay": stream.buffer_delay_s,
+        "jitterBufferEmittedCount": stream.buffer_emitted,
     }
     if stream.rtx_ssrc is not None:
         members |= {
@@ -219,19 +222,6 @@ def _add_stream(
         },
         timestamp_ms=remote.received_at_s * 1000,
     )
-
-
-def _samples_a_frame(stream: InboundSnapshot) -> int:
-    """How many samples one audio frame has; the buffer counts frames, W3C counts samples."""
-    return round(stream.total_samples / stream.frames_decoded) if stream.frames_decoded else 0
-
-
-def _buffer_delay(stream: InboundSnapshot) -> float:
-    return stream.buffer.delay_s * (_samples_a_frame(stream) if stream.is_audio else 1)
-
-
-def _buffer_emitted(stream: InboundSnapshot) -> int:
-    return stream.buffer.emitted * (_samples_a_frame(stream) if stream.is_audio else 1)
 
 
 def _audio(stream: InboundSnapshot) -> dict[str, Any]:

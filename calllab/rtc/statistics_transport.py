@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final, Protocol
 
-from calllab._aiortc.data import SctpSnapshot
+from calllab._aiortc.channel_ledger import ChannelsSnapshot
 from calllab._aiortc.dtls import CertificateSnapshot, DtlsSnapshot
 from calllab._aiortc.ice_snapshot import CandidateSnapshot, IceSnapshot, PairSnapshot
 from calllab.rtc.description import relay_protocol
@@ -123,9 +123,9 @@ def _add_certificate(add: Add, certificate: CertificateSnapshot) -> str:
     )
 
 
-def add_data(add: Add, sctp: SctpSnapshot | None) -> None:
+def add_data(add: Add, data: ChannelsSnapshot) -> None:
     """Add the data channels, and the peer connection that counts them."""
-    for channel in sctp.channels if sctp is not None else ():
+    for channel in data.channels:
         add(
             "data-channel",
             f"data-channel-{channel.key}",
@@ -144,7 +144,7 @@ def add_data(add: Add, sctp: SctpSnapshot | None) -> None:
         "peer-connection",
         "peer-connection",
         {
-            "dataChannelsOpened": sctp.channels_opened if sctp is not None else 0,
-            "dataChannelsClosed": sctp.channels_closed if sctp is not None else 0,
+            "dataChannelsOpened": data.opened,
+            "dataChannelsClosed": data.closed,
         },
     )

@@ -12,8 +12,8 @@ from typing import Literal
 from calllab._aiortc import DtlsTransport, IceTransport, SctpTransport, SelectedPair
 from calllab._aiortc.dtls import DtlsState
 from calllab._aiortc.ice_transport import IceGatheringState, IceState
+from calllab.emitter import Emitter, EventHandler
 from calllab.rtc.description import RTCIceCandidate
-from calllab.rtc.emitter import Emitter, EventHandler
 from calllab.rtc.jsep_state import Applied, IceCandidates, JsepState
 from calllab.rtc.transport_errors import RTCError, RTCErrorEvent
 
@@ -117,9 +117,15 @@ class RTCIceTransport(_Transport):
             return None
         if self._pair is None or self._pair[0] != pair:
             state = self._descriptions()
-            local = _candidate(_local(state), str(pair.local))
-            remote = _candidate(_remote(state), str(pair.remote))
-            self._pair = pair, RTCIceCandidatePair(local, remote)
+            local = _of_generation(pair.local_ufrag, state.current_local, state.pending_local)
+            remote = _of_generation(pair.remote_ufrag, state.current_remote, state.pending_remote)
+            self._pair = (
+                pair,
+                RTCIceCandidatePair(
+                    _candidate(local, str(pair.local), pair.local_ufrag),
+                    _candidate(remote, str(pair.remote), pair.remote_ufrag),
+                ),
+            )
         return self._pair[1]
 
     def getLocalParameters(self) -> RTCIceParameters | None:
@@ -177,7 +183,7 @@ class RTCSctpTransport(_Transport):
 
     @property
     def maxMessageSize(self) -> float:
-        """The largest message that the peer takes, in bytes; infinite if it says so."""
+        """The largest message that can be sent, in bytes: what the peer takes, and 16 MiB at most."""
         return self._sctp.max_message_size
 
     @property
@@ -198,18 +204,26 @@ def _remote(state: JsepState) -> Applied | None:
     return state.pending_remote or state.current_remote
 
 
-def _candidate(applied: Applied | None, line: str) -> RTCIceCandidate:
+def _of_generation(ufrag: str, *applied: Applied | None) -> Applied | None:
+    """Return the description that has these credentials; if it was replaced, the first that there is."""
+    known = [description for description in applied if description is not None]
+    return next((description for description in known if description.ufrag == ufrag), next(iter(known), None))
+
+
+def _candidate(applied: Applied | None, line: str, ufrag: str | None) -> RTCIceCandidate:
     tagged = applied.tagged if applied is not None else None
     if applied is None or tagged is None:
-        return RTCIceCandidate(line, sdpMLineIndex=0)
-    return RTCIceCandidate(line, tagged.mid, applied.session.media.index(tagged), applied.ufrag)
+        return RTCIceCandidate(line, sdpMLineIndex=0, usernameFragment=ufrag)
+    return RTCIceCandidate(line, tagged.mid, applied.session.media.index(tagged), ufrag)
 
 
 def _candidates(applied: Applied | None, known: Sequence[IceCandidates]) -> list[RTCIceCandidate]:
     if applied is None:
         return []
     found = next((entry for entry in known if entry.ufrag == applied.ufrag), None)
-    return [_candidate(applied, line) for line in found.candidates] if found is not None else []
+    return (
+        [_candidate(applied, line, applied.ufrag) for line in found.candidates] if found is not None else []
+    )
 
 
 def _parameters(applied: Applied | None) -> RTCIceParameters | None:

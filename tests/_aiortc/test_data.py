@@ -56,7 +56,7 @@ async def test_channels_open_carry_messages_and_close() -> None:
         await until(lambda: "closed" in events and "closed there" in events)
         assert events[:2] == ["open", "closing there"]
         assert "never here" not in events
-        assert (a.channels_opened, a.channels_closed) == (1, 1)
+        assert (a.ledger.opened, a.ledger.closed) == (1, 1)
         with pytest.raises(ConnectionError, match="is closed, not open"):
             channel.send("late")
 
@@ -183,7 +183,7 @@ async def test_when_no_id_is_left() -> None:
         await until(lambda: len(events) == 2)
         assert events == ["no id is left for this data channel", "closed"]
         assert waiting.state == "closed"
-        assert [channel.label for channel in a.statistics().channels] == ["one", "three"]
+        assert [channel.label for channel in a.ledger.statistics().channels] == ["one", "three"]
         for number in range(3, 65535, 2):
             del a._inner._data_channels[number]
 
@@ -194,6 +194,6 @@ async def test_counters_of_closed_channels_are_bounded() -> None:
         for number in range(70):
             channel = a.create_channel(str(number), negotiated=True, id=number)
             channel.close()
-        await until(lambda: len(a.statistics().channels) == 64 or a.statistics().channels_closed == 70)
-        await until(lambda: all(channel.state == "closed" for channel in a.statistics().channels))
-        assert len(a.statistics().channels) == 64
+        await until(lambda: len(a.ledger.statistics().channels) == 64 or a.ledger.closed == 70)
+        await until(lambda: all(channel.state == "closed" for channel in a.ledger.statistics().channels))
+        assert len(a.ledger.statistics().channels) == 64

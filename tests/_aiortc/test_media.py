@@ -368,6 +368,9 @@ async def test_frames_that_nobody_reads_do_not_pile_up() -> None:
         )
         assert receiver.track._queue.qsize() <= 30
         assert receiver.statistics().streams[0].frames_dropped == 0, "nobody was late: nobody reads"
+        await receiver.track.recv()
+        assert receiver.statistics().streams[0].frames_dropped == 0, "nor is what came before the reader"
+        await until(lambda: receiver.statistics().streams[0].frames_dropped > 0)
 
 
 async def test_handlers_that_raise_and_packets_that_make_no_sense_do_not_end_the_call() -> None:

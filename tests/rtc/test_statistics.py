@@ -45,7 +45,9 @@ def report_of(peer: Peer, ice: Any, **options: Any) -> RTCStatsReport:
     """Build a peer's report."""
     mids = sorted(peer.senders.keys() | peer.receivers.keys())
     media = [MediaStats(mid, peer.senders.get(mid), peer.receivers.get(mid)) for mid in mids]
-    return build_report(ice=ice, dtls=peer.dtls, media=media, sctp=peer.sctp, **options)
+    return build_report(
+        ice=ice, dtls=peer.dtls, media=media, channels=peer.sctp.ledger if peer.sctp else None, **options
+    )
 
 
 def alice(c: Call, **options: Any) -> RTCStatsReport:

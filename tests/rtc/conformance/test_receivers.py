@@ -10,7 +10,9 @@ from aiortc.rtp import HeaderExtensions, RtpPacket
 from calllab.rtc import AudioStreamTrack, InvalidStateError, VideoStreamTrack
 from tests.rtc.conformance.clauses import clause
 from tests.rtc.conformance.steps import Log, answer, negotiate, offer, peers
-from tests.rtc.peers import audio_call, until
+from tests.rtc.peers import audio_call, turns, until
+
+STREAMS = "mediacapture-streams"
 
 
 @clause("5.3", "a receiver's track exists from the beginning, live and muted")
@@ -38,6 +40,54 @@ async def test_9_3_mute_and_unmute() -> None:
         await negotiate(call.a, call.b)
         await until(lambda: not track.muted, "packets on a track that is sent again")
         assert log.take() == ["unmute"]
+
+
+@clause("4.3.3", "a received track is an event target with onmute, onunmute and onended", document=STREAMS)
+async def test_streams_4_3_3_handlers_of_a_received_track() -> None:
+    """Each kind of handler is called, in order; one that raises harms neither the others nor the call."""
+    async with audio_call() as call:
+        track = call.b.getReceivers()[0].track
+        seen: list[str] = []
+
+        def broken() -> None:
+            seen.append("broken")
+            raise ZeroDivisionError
+
+        async def later() -> None:
+            seen.append("later")
+
+        track.addEventListener("mute", broken)
+        track.addEventListener("mute", broken)
+        track.onmute = lambda: seen.append("onmute")
+        track.onunmute = broken
+        track.onunmute = lambda: seen.append("onunmute")
+        track.onended = later
+        mine = call.a.getTransceivers()[0]
+        mine.direction = "recvonly"
+        await negotiate(call.a, call.b)
+        track.removeEventListener("mute", broken)
+        mine.direction = "sendrecv"
+        await negotiate(call.a, call.b)
+        await until(lambda: not track.muted, "packets on a track that is sent again")
+        assert seen == ["broken", "onmute", "onunmute"]
+        call.b.getTransceivers()[0].stop()
+        assert track.readyState == "ended"
+        await turns()
+        assert seen[3:] == ["later"]
+        assert track.onended is later
+        assert call.b.connectionState == "connected"
+
+
+@clause("4.3.3", "stop: the track has ended at once", document=STREAMS)
+async def test_streams_4_3_3_tracks_of_the_application() -> None:
+    """They are aiortc's: without listeners and handler attributes; and their own stop() fires ended."""
+    track, ended = AudioStreamTrack(), []
+    assert not hasattr(track, "addEventListener")
+    assert not hasattr(track, "onended")
+    track.on("ended", lambda: ended.append(True))
+    track.stop()
+    assert track.readyState == "ended"
+    assert ended == [True]
 
 
 @clause("5.3", "getParameters: what the latest description would receive, without encodings and CNAME")

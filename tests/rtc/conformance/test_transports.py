@@ -143,6 +143,30 @@ async def test_5_6_a_restart_changes_the_pair() -> None:
         assert dtls.iceTransport is ice
 
 
+@clause("5.6", "getSelectedCandidatePair: the credentials under which its candidates were signalled")
+async def test_5_6_the_pair_has_its_own_credentials() -> None:
+    """A pending restart does not change the pair that is in use, whenever it is read, nor does a rollback."""
+    async with wired_pair() as pair:
+        await pair.channel_pair()
+        pairs = [transport_of(peer).iceTransport for peer in (pair.a, pair.b)]
+        parameters = [(ice.getLocalParameters(), ice.getRemoteParameters()) for ice in pairs]
+        await pair.a.setLocalDescription(await pair.a.createOffer(iceRestart=True))
+        assert pair.a.localDescription is not None
+        await pair.b.setRemoteDescription(pair.a.localDescription)
+        for is_restarting in (True, False):
+            for ice, (local, remote) in zip(pairs, parameters, strict=True):
+                found = ice.getSelectedCandidatePair()
+                assert found is not None
+                assert local is not None
+                assert remote is not None
+                assert found.local.usernameFragment == local.usernameFragment
+                assert found.remote.usernameFragment == remote.usernameFragment
+                assert (found.local.sdpMid, found.remote.sdpMid) == ("0", "0")
+            if is_restarting:
+                await pair.a.setLocalDescription({"type": "rollback"})
+                await pair.b.setRemoteDescription({"type": "rollback"})
+
+
 @clause("5.5", "getRemoteCertificates: the peer's certificate once it is known")
 async def test_5_5_remote_certificates() -> None:
     """Empty before the handshake, then what the fingerprint in the peer's description promises."""
