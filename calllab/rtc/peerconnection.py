@@ -15,12 +15,10 @@ from calllab.rtc.datachannel import RTCDataChannel, check_data_channel_types
 from calllab.rtc.description import RTCIceCandidate, RTCSessionDescription
 from calllab.rtc.emitter import Emitter, EventHandler
 from calllab.rtc.encodings import initial_encodings
-from calllab.rtc.errors import (
-    InvalidAccessError,
-)
+from calllab.rtc.errors import InvalidAccessError
 from calllab.rtc.jsep_state import Applied
 from calllab.rtc.mediastream import MediaStream
-from calllab.rtc.parameters import Direction, Kind
+from calllab.rtc.parameters import Direction, Kind, SdpType
 from calllab.rtc.receiver import RTCRtpReceiver
 from calllab.rtc.sender import RTCRtpSender
 from calllab.rtc.session import PeerSession
@@ -185,25 +183,24 @@ class RTCPeerConnection(Emitter):
     def setLocalDescription(
         self, description: RTCSessionDescription | Mapping[str, Any] | None = None
     ) -> Coroutine[Any, Any, None]:
-        """Set an offer or answer of ours, or ``{"type": "rollback"}``; without an argument make the right
-        one.
+        """Set an offer or answer of ours, or ``{"type": "rollback"}``; without a text make the right one.
 
-        Raises InvalidStateError, or InvalidModificationError if the text is not what was created last.
+        Without a type, the signaling state decides whether it is an offer or an answer.  Raises
+        InvalidStateError, or InvalidModificationError if the text is not what was created last.
         """
-        given = None if description is None else RTCSessionDescription.of(description)
+        init = {} if description is None else description
+        typed = not isinstance(init, Mapping) or "type" in init
+        given = RTCSessionDescription.of(init if typed else {"type": "offer", **init})
 
         async def operation() -> None:
             self._session.begin_change("setLocalDescription()")
             core = self._session.core
-            if given is not None:
-                type_ = given.type
-            else:
-                type_ = "answer" if core.signaling_state in _ANSWERING else "offer"
+            by_state: SdpType = "answer" if core.signaling_state in _ANSWERING else "offer"
+            type_ = given.type if typed else by_state
             if type_ == "rollback":
                 self._session.apply(lambda: core.rollback("local"), rolled_back=False)
             else:
-                text = given.sdp if given is not None else ""
-                self._session.apply(lambda: core.set_local(type_, text or None))
+                self._session.apply(lambda: core.set_local(type_, given.sdp or None))
 
         return self._session.chain.run("setLocalDescription", operation)
 
