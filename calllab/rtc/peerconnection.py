@@ -17,7 +17,7 @@ from calllab.rtc.emitter import Emitter, EventHandler
 from calllab.rtc.encodings import initial_encodings
 from calllab.rtc.errors import InvalidAccessError
 from calllab.rtc.jsep_state import Applied
-from calllab.rtc.mediastream import MediaStream
+from calllab.rtc.mediastream import MediaStream, ids_of
 from calllab.rtc.parameters import Direction, Kind, SdpType
 from calllab.rtc.receiver import RTCRtpReceiver
 from calllab.rtc.sender import RTCRtpSender
@@ -55,13 +55,13 @@ class RTCPeerConnection(Emitter):
 
     def __init__(
         self,
-        configuration: RTCConfiguration | None = None,
+        configuration: RTCConfiguration | Mapping[str, Any] | None = None,
         *,
         interface: DatagramInterface | None = None,
         entropy: random.Random | None = None,
     ) -> None:
         super().__init__()
-        self._configuration = configuration or RTCConfiguration()
+        self._configuration = RTCConfiguration.of(configuration)
         self._configuration.validate()
         self._session = PeerSession(self, self._configuration, interface, entropy)
         self._shown: dict[Applied, RTCSessionDescription] = {}
@@ -189,8 +189,10 @@ class RTCPeerConnection(Emitter):
         InvalidStateError, or InvalidModificationError if the text is not what was created last.
         """
         init = {} if description is None else description
-        typed = not isinstance(init, Mapping) or "type" in init
-        given = RTCSessionDescription.of(init if typed else {"type": "offer", **init})
+        typed = True
+        if isinstance(init, Mapping) and "type" not in init:
+            init, typed = {"type": "offer", **init}, False
+        given = RTCSessionDescription.of(init)
 
         async def operation() -> None:
             self._session.begin_change("setLocalDescription()")
@@ -253,13 +255,13 @@ class RTCPeerConnection(Emitter):
         """Return the configuration in force."""
         return self._configuration
 
-    def setConfiguration(self, configuration: RTCConfiguration) -> None:
+    def setConfiguration(self, configuration: RTCConfiguration | Mapping[str, Any] | None = None) -> None:
         """Use other ICE servers or another policy from the next gathering on (an ICE restart brings it
         about).
         """
         self._session.refuse_if_closed("setConfiguration()")
-        self._configuration = self._configuration.changed_to(configuration)
-        self._session.ice.configure(configuration.iceServers, configuration.iceTransportPolicy)
+        self._configuration = changed = self._configuration.changed_to(RTCConfiguration.of(configuration))
+        self._session.ice.configure(changed.iceServers, changed.iceTransportPolicy)
 
     @staticmethod
     async def generateCertificate(keygenAlgorithm: str | Mapping[str, Any]) -> RTCCertificate:
@@ -286,10 +288,11 @@ class RTCPeerConnection(Emitter):
         Raises InvalidAccessError if the track is being sent already.
         """
         kind = _kind_of(track)
+        stream_ids = ids_of(streams)
         self._session.refuse_if_closed("addTrack()")
         if any(sender.track is track for sender in self.getSenders()):
             raise InvalidAccessError(f"track {track.id} is being sent already: one sender a track")
-        id_ = self._session.core.add_track(kind, track.id, [stream.id for stream in streams])
+        id_ = self._session.core.add_track(kind, track.id, stream_ids)
         sender = self._session.adopt(id_).sender
         sender.use(track)
         self._session.update_negotiation_needed()
@@ -300,6 +303,8 @@ class RTCPeerConnection(Emitter):
 
         Raises InvalidAccessError for the sender of another connection.
         """
+        if not isinstance(sender, RTCRtpSender):
+            raise TypeError(f"an RTCRtpSender is needed, not {type(sender).__name__}")
         self._session.refuse_if_closed("removeTrack()")
         if not sender.belongs_to(self._session):
             raise InvalidAccessError("the sender belongs to another RTCPeerConnection")
@@ -327,13 +332,14 @@ class RTCPeerConnection(Emitter):
         kind = _check_kind(kind_or_track) if isinstance(kind_or_track, str) else _kind_of(kind_or_track)
         if direction not in get_args(Direction):
             raise TypeError(f"a direction is one of {', '.join(get_args(Direction))}, not {direction!r}")
+        stream_ids = ids_of(streams)
         self._session.refuse_if_closed("addTransceiver()")
         encodings = initial_encodings(kind, sendEncodings)
         id_ = self._session.core.add_transceiver(
             kind,
             direction,
             track_id=track.id if track is not None else None,
-            stream_ids=[stream.id for stream in streams],
+            stream_ids=stream_ids,
         )
         transceiver = self._session.adopt(id_)
         transceiver.sender.encode(encodings)
@@ -449,10 +455,13 @@ def _candidate_init(candidate: RTCIceCandidate | Mapping[str, Any] | None) -> di
     """Return the RTCIceCandidateInit of any form; raises TypeError as in webrtc-pc 4.4.2."""
     if candidate is None:
         return {"candidate": ""}
-    init = candidate.toJSON() if isinstance(candidate, RTCIceCandidate) else dict(candidate)
+    if isinstance(candidate, RTCIceCandidate):
+        return candidate.toJSON()
+    if not isinstance(candidate, Mapping):
+        raise TypeError(f"a candidate is needed, not {type(candidate).__name__}")
+    init = dict(candidate)
     text = init.get("candidate") or ""
-    if not isinstance(text, str):
-        raise TypeError(f"a candidate is a string, not {type(text).__name__}")
-    if text and init.get("sdpMid") is None and init.get("sdpMLineIndex") is None:
-        raise TypeError("a candidate needs sdpMid or sdpMLineIndex: which section does it belong to?")
+    mid, index, ufrag = init.get("sdpMid"), init.get("sdpMLineIndex"), init.get("usernameFragment")
+    # The end of candidates may leave its place away, which no candidate may; types are checked the same.
+    RTCIceCandidate(text, mid if mid is not None or index is not None or text else "", index, ufrag)
     return init
