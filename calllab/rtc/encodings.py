@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -82,8 +82,8 @@ def _cleaned(kind: Kind, encoding: Mapping[str, Any]) -> dict[str, Any]:
             continue
         if isinstance(value, bool) != (name == "active") or not isinstance(value, int | float):
             raise TypeError(f"{name} is a {'boolean' if name == 'active' else 'number'}, not {value!r}")
-        if not math.isfinite(value):
-            raise TypeError(f"{name} is a finite number, not {value!r}")
+        if not -sys.float_info.max <= value <= sys.float_info.max:  # nor does NaN come through
+            raise TypeError(f"{name} is a finite number that a double can hold")
         members[name] = value
     if "maxBitrate" in members:
         members["maxBitrate"] = _unsigned_long("maxBitrate", members["maxBitrate"])

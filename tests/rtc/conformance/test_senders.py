@@ -161,6 +161,7 @@ CHANGES: dict[str, tuple[Callable[[dict[str, Any]], object], type[Exception]]] =
     "framerate nan": (lambda p: p["encodings"][0].update(maxFramerate=math.nan), TypeError),
     "framerate inf": (lambda p: p["encodings"][0].update(maxFramerate=math.inf), TypeError),
     "scale inf": (lambda p: p["encodings"][0].update(scaleResolutionDownBy=math.inf), TypeError),
+    "scale huge": (lambda p: p["encodings"][0].update(scaleResolutionDownBy=10**400), TypeError),
     "bitrate nan": (lambda p: p["encodings"][0].update(maxBitrate=math.nan), TypeError),
     "bitrate inf": (lambda p: p["encodings"][0].update(maxBitrate=math.inf), TypeError),
     "bitrate fraction": (lambda p: p["encodings"][0].update(maxBitrate=1.5), TypeError),
