@@ -1,4 +1,4 @@
-"""Whether what the peer describes can be right (RFC 9429 section 5.8.3, RFC 9143 sections 9 and 10).
+"""Whether what the peer describes can be right (RFC 9429 section 5.8.3, RFC 9143 sections 9 and 12).
 
 What one line says wrongly is for the parser; here is what sections, the BUNDLE group, the offer and the
 session say against each other.  All of it is InvalidAccessError, before anything is followed.

@@ -164,8 +164,8 @@ async def test_9429_5_8_3_rtcp_mux() -> None:
             await peer.setLocalDescription()
 
 
-@clause("7.1", "the BUNDLE group names sections that there are", document="RFC 9143")
-async def test_9143_7_1_members_of_the_group() -> None:
+@clause("5.8.3", "the BUNDLE group names sections that there are", document=JSEP)
+async def test_9429_5_8_3_members_of_the_bundle() -> None:
     """A mid of no section in the group is refused, in offers and in answers; other groups are ignored."""
     async with peers() as (a, b):
         a.addTransceiver("audio")
@@ -206,8 +206,8 @@ async def test_9143_9_1_1_only_in_the_bundle() -> None:
             await peer.setLocalDescription()
 
 
-@clause("10", "one header extension id is one URI in the whole bundle", document="RFC 9143")
-async def test_9143_10_header_extensions() -> None:
+@clause("12", "one header extension id is one URI in the whole bundle", document="RFC 9143")
+async def test_9143_12_header_extensions() -> None:
     """Two URIs under one id are refused, in two sections and in one."""
     async with peers(1) as (peer,):
         for old in ("a=extmap:14 urn:ietf:params:rtp-hdrext:toffset", "a=extmap:3 http://www.ietf.org"):
