@@ -59,6 +59,28 @@ class CheckedConnection(Connection):
             raise ConnectionError("no candidate pair works")
         self._query_consent_task = asyncio.create_task(self.query_consent())
 
+    def forget_remote(self) -> None:
+        """Forget the peer and all that was found out about it: :meth:`connect` may begin anew, with another.
+
+        Nobody may be in :meth:`connect` any more.  The sockets, and what they are known by, stay.
+        """
+        for pair in self._check_list:
+            if pair.task is not None:
+                pair.task.cancel()
+        if self._query_consent_task is not None:
+            self._query_consent_task.cancel()
+        self.remote_username = self.remote_password = None
+        self._remote_candidates = []
+        self._remote_candidates_end = False
+        self._components = {1}  # the peer's end of candidates takes one out that has none
+        self._early_checks.clear()
+        self._early_checks_done = False
+        self._check_list = []
+        self._check_list_done = False
+        self._check_list_state = asyncio.Queue()
+        self._nominated.clear()
+        self._nominating.clear()
+
     async def take_remote_candidate(self, candidate: Candidate) -> None:
         """Pair a candidate, and check it at once if nothing was checked within the last interval."""
         await self.add_remote_candidate(candidate)

@@ -12,7 +12,7 @@ from typing import Any
 from aioice import Candidate, TransportPolicy, ice
 
 from calllab._aiortc.candidates import IceCandidateError, parse_candidate, to_line
-from calllab._aiortc.datagrams import host_addresses
+from calllab._aiortc.datagrams import Address, host_addresses
 from calllab._aiortc.gathering import (
     NO_ANSWER,
     GatheringError,
@@ -66,6 +66,8 @@ class IceGeneration(CheckedConnection):
         self.gathered = False
         self.gathering_errors: list[IceCandidateError] = []
         self._known_pairs: dict[Any, None] = {}
+        self._former: set[Address] = set()
+        """The addresses of peers that it turned away from."""
         self.servers_asked: dict[str, str] = {}
         """The URL that gave each reflexive or relayed candidate, by its line."""
         self.failure: str | None = None
@@ -73,6 +75,8 @@ class IceGeneration(CheckedConnection):
         self._settings = settings
         self._loop = asyncio.get_running_loop()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._peer_tasks: set[asyncio.Task[None]] = set()
+        """Those of them that have to do with the peer, and not with gathering."""
         self._hosts_ready = asyncio.Event()
         self._liveness: Liveness | None = None
         self._liveness_changed = asyncio.Event()
@@ -144,7 +148,7 @@ class IceGeneration(CheckedConnection):
         await asyncio.gather(*jobs)
         self.gathered = True
         if self._end_of_candidates_due:
-            self._spawn(self._end_remote())
+            self._spawn(self._end_remote(), of_peer=True)
         self._owner.generation_candidate(self, None)
         if not self._local_candidates:
             self._give_up("no local candidate was found")
@@ -225,7 +229,7 @@ class IceGeneration(CheckedConnection):
             # Told to aioice only when our own gathering is done: else it would see every pair failed before
             # our relayed ones exist, and give up.
             if self.gathered:
-                self._spawn(self._end_remote())
+                self._spawn(self._end_remote(), of_peer=True)
             return
         candidate = parse_candidate(line)
         if candidate is None or self._remote_count >= MAX_REMOTE_CANDIDATES:
@@ -233,7 +237,7 @@ class IceGeneration(CheckedConnection):
         self._remote_count += 1
         self._deadline_from = self._loop.time()
         self._owner.generation_state_changed(self)
-        self._spawn(self.take_remote_candidate(candidate))
+        self._spawn(self.take_remote_candidate(candidate), of_peer=True)
 
     def check_incoming(self, message: Any, addr: tuple[str, int], protocol: Any) -> None:
         """Take a check of the peer's, which may come before any candidate of its own."""
@@ -248,15 +252,32 @@ class IceGeneration(CheckedConnection):
     def start_checks(
         self, remote: Credentials, *, remote_lite: bool, candidates: Sequence[str | None]
     ) -> None:
-        """Begin to look for a pair that works."""
+        """Begin to look for a pair that works.
+
+        Another time it turns from one peer to another, as after the provisional answer of a fork.
+        """
+        if self.remote_username is not None:
+            self._turn_away()
         self.remote_username, self.remote_password = remote.ufrag, remote.pwd
         self.remote_is_lite = remote_lite
         self._deadline_from = self._loop.time()
         for line in candidates:
             self.add_remote(line)
         self._set_state("checking")
-        self._spawn(self._connect())
-        self._spawn(self._watch_deadline())
+        self._spawn(self._connect(), of_peer=True)
+        self._spawn(self._watch_deadline(), of_peer=True)
+
+    def _turn_away(self) -> None:
+        for task in self._peer_tasks:
+            task.cancel()
+        self.forget_remote()
+        self._drop_consent_checks()
+        self._former.update(pair.remote_addr for pair in self._known_pairs)
+        self._known_pairs.clear()
+        self._liveness = self._reported_pair = self.failure = None
+        self._end_of_candidates_due = False
+        self._remote_count = 0
+        self.state = "new"
 
     async def _connect(self) -> None:
         await self._hosts_ready.wait()
@@ -328,6 +349,10 @@ class IceGeneration(CheckedConnection):
     def data_received(self, data: bytes, component: int) -> None:
         """Hand a packet on: all generations feed one receiver."""
         self._owner.generation_received(data)
+
+    def is_former(self, address: Address) -> bool:
+        """Whether an address is that of a peer that was turned away from: its DTLS is not for us any more."""
+        return address in self._former and all(pair.remote_addr != address for pair in self._known_pairs)
 
     def _note_received(self) -> None:
         if self._liveness is not None:
@@ -408,13 +433,16 @@ class IceGeneration(CheckedConnection):
             self.state = state
             self._owner.generation_state_changed(self)
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+    def _spawn(self, work: Coroutine[Any, Any, None], *, of_peer: bool = False) -> None:
         task = asyncio.create_task(work)
         self._tasks.add(task)
+        if of_peer:
+            self._peer_tasks.add(task)
         task.add_done_callback(self._task_done)
 
     def _task_done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
+        self._peer_tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             logger.error("ICE generation %s stumbled", self.local_username, exc_info=error)
 
@@ -439,8 +467,11 @@ class IceGeneration(CheckedConnection):
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
+        self._drop_consent_checks()
+        await self.close()
+
+    def _drop_consent_checks(self) -> None:
         for protocol in self._protocols:
             for transaction_id, check in list(protocol.transactions.items()):
                 if isinstance(check, ConsentCheck):
                     del protocol.transactions[transaction_id]
-        await self.close()

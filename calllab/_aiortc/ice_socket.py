@@ -82,6 +82,7 @@ class IceSocket(ice.StunProtocol):
         self.url = url
         self.traffic: dict[Address, PairTraffic] = {}
         self._on_received = on_received
+        self._is_former: Callable[[Address], bool] = receiver.is_former
         self._overflow = PairTraffic()
         self._loop = asyncio.get_running_loop()
 
@@ -100,6 +101,8 @@ class IceSocket(ice.StunProtocol):
         traffic = self.with_peer((addr[0], addr[1]))
         first = data[0] if isinstance(data, bytes) else 0
         if first > 3:  # RFC 7983: 0..3 is STUN, the rest is DTLS and SRTP
+            if self._is_former((addr[0], addr[1])):
+                return
             traffic.packets_received += 1
             traffic.bytes_received += len(data)
             traffic.last_received_at_ms = wall_time() * 1000

@@ -263,20 +263,37 @@ class IceTransport:
     ) -> None:
         """Offer and answer are exchanged: the proposed generation begins its checks.
 
-        ``candidates`` are the peer's, as far as they are known; None among them marks their end.
+        One that has begun them after a provisional answer begins anew, if the answer has other credentials
+        (RFC 9429 section 5.10).  ``candidates`` are the peer's, as far as they are known; None among them
+        marks their end.
         """
         generation = self._proposed
-        if self._closed or generation is None or generation.local_username != local.ufrag:
+        if generation is None or generation.local_username != local.ufrag:
+            generation = self._turning_to(local, remote)
+        if self._closed or generation is None:
             return
-        self._proposed = None
-        if self._next is not None:
+        if self._next not in (None, generation):
             self._retire(self._next)
+        if generation is self._proposed:
+            self._proposed = None
+        else:
+            self._unread.clear()  # of the peer that it turns away from
+        if generation is self._active:
+            self._active = None
         self._next = generation
         # RFC 8445 section 6.1.1 gives the offerer control.  libwebrtc applies it to restarts too, so a peer
         # that kept its role would meet a conflict.
         self.role_changed(generation.offerer or remote_lite)
         generation.start_checks(remote, remote_lite=remote_lite, candidates=candidates)
         self._tell()
+
+    def _turning_to(self, local: Credentials, remote: Credentials) -> IceGeneration | None:
+        """Return the generation that has these local credentials, and other remote ones."""
+        for generation in (self._next, self._active):
+            if generation is not None and generation.local_username == local.ufrag:
+                facing = generation.remote_username, generation.remote_password
+                return generation if facing != (remote.ufrag, remote.pwd) else None
+        return None
 
     def add_remote_candidate(self, remote_ufrag: str, candidate: str | None) -> bool:
         """Give a candidate to the generation that faces this user name fragment; False if none does."""

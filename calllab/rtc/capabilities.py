@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from calllab.rtc.codecs import CODECS, HEADER_EXTENSIONS, CodecKey, preference_key
 from calllab.rtc.errors import InvalidModificationError
@@ -61,11 +62,17 @@ def capabilities(kind: str) -> RTCRtpCapabilities | None:
     )
 
 
-def preference_keys(kind: Kind, codecs: Sequence[RTCRtpCodec]) -> tuple[CodecKey, ...]:
-    """Return the keys of ``codecs``; raises InvalidModificationError for what cannot be received."""
+def preference_keys(kind: Kind, codecs: Sequence[RTCRtpCodec | Mapping[str, Any]]) -> tuple[CodecKey, ...]:
+    """Return the keys of ``codecs``.
+
+    Raises TypeError for what is no codec, InvalidModificationError for what cannot be received.
+    """
+    if isinstance(codecs, str | Mapping) or not isinstance(codecs, Sequence):
+        raise TypeError(f"a sequence of codecs is needed, not {type(codecs).__name__}")
     known = {_comparable(RTCRtpCodec.of(codec, with_number=False)): codec for codec in CODECS[kind]}
     keys: list[CodecKey] = []
-    for codec in codecs:
+    for given in codecs:
+        codec = _codec(given)
         found = known.get(_comparable(codec))
         if found is None:
             raise InvalidModificationError(
@@ -75,6 +82,17 @@ def preference_keys(kind: Kind, codecs: Sequence[RTCRtpCodec]) -> tuple[CodecKey
     if keys and all("/rtx" in key[0] for key in keys):
         raise InvalidModificationError("retransmission alone is no codec: prefer at least one real codec")
     return tuple(dict.fromkeys(keys))
+
+
+def _codec(given: RTCRtpCodec | Mapping[str, Any]) -> RTCRtpCodec:
+    if isinstance(given, RTCRtpCodec):
+        return given
+    if not isinstance(given, Mapping):
+        raise TypeError(f"a codec is an RTCRtpCodec or a mapping, not {type(given).__name__}")
+    mime_type, clock_rate = given.get("mimeType"), given.get("clockRate")
+    if not isinstance(mime_type, str) or not isinstance(clock_rate, int):
+        raise TypeError(f"a codec has a mimeType and a clockRate, not {mime_type!r} and {clock_rate!r}")
+    return RTCRtpCodec(mime_type, clock_rate, given.get("channels"), given.get("sdpFmtpLine"))
 
 
 def _comparable(codec: RTCRtpCodec) -> tuple[object, ...]:

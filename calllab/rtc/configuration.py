@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Final, Literal
 
 from calllab._aiortc import UnsupportedIceUrl, parse_ice_url
@@ -29,10 +29,16 @@ class RTCIceServer:
     username: str | None = None
     credential: str | None = field(default=None, repr=False)
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "urls", _kept(self.urls))
+
 
 @dataclass(frozen=True)
 class RTCConfiguration:
-    """How to make a peer connection; the default has no ICE servers at all, never a public one."""
+    """How to make a peer connection; the default has no ICE servers at all, never a public one.
+
+    ICE servers may be mappings with the members of RTCIceServer.
+    """
 
     iceServers: Sequence[RTCIceServer] = ()
     iceTransportPolicy: Literal["all", "relay"] = "all"
@@ -44,6 +50,27 @@ class RTCConfiguration:
     """Made with :meth:`RTCPeerConnection.generateCertificate`; the first is used.  Without one, each
     connection makes its own.
     """
+
+    def __post_init__(self) -> None:
+        servers: Any = _kept(self.iceServers)
+        if isinstance(servers, tuple):
+            servers = tuple(_server(each) if isinstance(each, Mapping) else each for each in servers)
+        object.__setattr__(self, "iceServers", servers)
+        object.__setattr__(self, "certificates", _kept(self.certificates))
+
+    @classmethod
+    def of(cls, configuration: RTCConfiguration | Mapping[str, Any] | None) -> RTCConfiguration:
+        """Return ``configuration`` itself, or the one that a mapping means; raises TypeError.
+
+        Members of a mapping that nobody knows are ignored, as in a browser.
+        """
+        if configuration is None:
+            return cls()
+        if isinstance(configuration, RTCConfiguration):
+            return configuration
+        if not isinstance(configuration, Mapping):
+            raise TypeError(f"an RTCConfiguration is needed, not {type(configuration).__name__}")
+        return cls(**_known_members(cls, configuration))
 
     def validate(self) -> None:
         """Raise what a browser's constructor would raise (webrtc-pc 4.4.1.1, 4.4.1.6).
@@ -108,6 +135,22 @@ class RTCConfiguration:
             for url in _urls(server):
                 if not isinstance(url, str):
                     raise TypeError(f"a URL of an ICE server is a string, not {type(url).__name__}")
+
+
+def _server(init: Mapping[str, Any]) -> RTCIceServer:
+    if "urls" not in init:
+        raise TypeError("an RTCIceServer needs urls")
+    return RTCIceServer(**_known_members(RTCIceServer, init))
+
+
+def _known_members(kind: Any, init: Mapping[str, Any]) -> dict[str, Any]:
+    return {member.name: init[member.name] for member in fields(kind) if member.name in init}
+
+
+def _kept(value: Any) -> Any:
+    """Return a sequence as a tuple, so that nobody else can change it; what is none as it is."""
+    is_sequence = isinstance(value, Sequence) and not isinstance(value, str | bytes)
+    return tuple(value) if is_sequence else value
 
 
 def _one_of(name: str, value: object, values: tuple[str, ...]) -> None:

@@ -48,6 +48,8 @@ class RTCSessionDescription:
         """Return ``description`` itself, or the one that a mapping means; raises TypeError."""
         if isinstance(description, RTCSessionDescription):
             return description
+        if not isinstance(description, Mapping):
+            raise TypeError(f"a description is needed, not {type(description).__name__}")
         return cls(description.get("type"), description.get("sdp") or "")  # type: ignore[arg-type]
 
 

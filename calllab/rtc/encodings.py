@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -25,6 +26,7 @@ def initial_encodings(kind: Kind, encodings: Sequence[Mapping[str, Any]]) -> lis
     Raises TypeError for bad or double rids, InvalidAccessError for members that nobody may set, ValueError
     for numbers out of range.
     """
+    _check_mappings(encodings)
     rids = [encoding["rid"] for encoding in encodings if "rid" in encoding]
     for rid in rids:
         if not isinstance(rid, str) or _RID.fullmatch(rid) is None:
@@ -52,6 +54,7 @@ def changed_encodings(
     Raises InvalidModificationError if there are more or fewer of them or a rid appears, ValueError for
     numbers out of range.
     """
+    _check_mappings(encodings)
     if len(encodings) != len(before):
         raise InvalidModificationError(f"there are {len(before)} encodings, and {len(encodings)} were given")
     if [encoding.get("rid") for encoding in encodings] != [encoding.get("rid") for encoding in before]:
@@ -61,6 +64,12 @@ def changed_encodings(
         for encoding in kept:
             encoding.setdefault("scaleResolutionDownBy", 1.0)
     return kept
+
+
+def _check_mappings(encodings: Sequence[Any]) -> None:
+    for encoding in encodings:
+        if not isinstance(encoding, Mapping):
+            raise TypeError(f"an encoding is a mapping, not {type(encoding).__name__}")
 
 
 def _cleaned(kind: Kind, encoding: Mapping[str, Any]) -> dict[str, Any]:
@@ -73,11 +82,22 @@ def _cleaned(kind: Kind, encoding: Mapping[str, Any]) -> dict[str, Any]:
             continue
         if isinstance(value, bool) != (name == "active") or not isinstance(value, int | float):
             raise TypeError(f"{name} is a {'boolean' if name == 'active' else 'number'}, not {value!r}")
+        if not -sys.float_info.max <= value <= sys.float_info.max:  # nor does NaN come through
+            raise TypeError(f"{name} is a finite number that a double can hold")
         members[name] = value
-    if members.get("maxBitrate", 0) < 0:
-        raise ValueError(f"maxBitrate is not negative: {members['maxBitrate']}")
+    if "maxBitrate" in members:
+        members["maxBitrate"] = _unsigned_long("maxBitrate", members["maxBitrate"])
     if members.get("scaleResolutionDownBy", 1.0) < 1.0:
         raise ValueError(f"scaleResolutionDownBy is at least 1: {members['scaleResolutionDownBy']}")
     if members.get("maxFramerate", 0.0) < 0.0:
         raise ValueError(f"maxFramerate is not negative: {members['maxFramerate']}")
     return members
+
+
+def _unsigned_long(name: str, value: float) -> int:
+    """Return a whole number of 32 bits; Web IDL would cut others down to one, and not say so."""
+    if value != int(value):
+        raise TypeError(f"{name} is a whole number, not {value!r}")
+    if not 0 <= value < 1 << 32:
+        raise ValueError(f"{name} is from 0 to {(1 << 32) - 1}, not {value!r}")
+    return int(value)

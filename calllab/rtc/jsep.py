@@ -35,6 +35,7 @@ from calllab.rtc.jsep_state import (
 from calllab.rtc.jsep_transaction import Transaction
 from calllab.rtc.negotiation_needed import negotiation_needed
 from calllab.rtc.parameters import Direction, Fingerprint, IceCredentials, Kind, SdpType, SignalingState
+from calllab.rtc.sdp import MediaSection
 from calllab.rtc.sdp_parser import parse_session
 
 __all__ = ["TRANSITIONS", "JsepCore"]
@@ -348,8 +349,11 @@ class JsepCore:
         if mid is not None:
             if all(section.mid != mid for section in media):
                 raise OperationError(f"no section of the remote description has the mid {mid!r}")
+            index = next(place for place, section in enumerate(media) if section.mid == mid)
         elif index is not None and not 0 <= index < len(media):
             raise OperationError(f"sdpMLineIndex {index}: the remote description has {len(media)} sections")
+        if index is not None and self._is_rejected(media[index], index):
+            return ()
         line = init.get("candidate") or None
         known = next((entry for entry in self._state.remote_candidates if entry.ufrag == ufrag), None)
         if ufrag is not None and known is None:
@@ -370,6 +374,15 @@ class JsepCore:
         return self._end(tx)
 
     # Inside
+
+    def _is_rejected(self, section: MediaSection, index: int) -> bool:
+        """Whether the transceiver of a section of the newest remote description is stopped."""
+        state = self._state
+        held = state.stable if state.pending_remote is None else None
+        line = (state.session if held is None else held.session).lines[index]
+        transceiver = state.transceiver(line.owner) if isinstance(line.owner, int) else None
+        stopped = line.owner is None or (transceiver is not None and transceiver.stopped)
+        return section.rejected or stopped
 
     def _is_stale_end(self, ufrag: str) -> bool:
         # An end of candidates that names no generation may be that of the one before: in order, but after

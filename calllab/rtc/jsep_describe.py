@@ -73,13 +73,14 @@ class _Writer:
         codecs: tuple[RtpCodec, ...],
         extensions: tuple[HeaderExtension, ...],
         *,
+        protocol: str = "UDP/TLS/RTP/SAVPF",
         reduced_size: bool = True,
     ) -> None:
         """Add the section of a transceiver."""
         section = MediaSection(
             kind=transceiver.kind,
             port=9,
-            protocol="UDP/TLS/RTP/SAVPF",
+            protocol=protocol,
             formats=tuple(str(codec.payload_type) for codec in codecs),
             mid=mid,
             direction=direction,
@@ -95,13 +96,13 @@ class _Writer:
             section = self._with_source(section, transceiver)
         self._add(section)
 
-    def data(self, mid: str) -> None:
+    def data(self, mid: str, protocol: str = "UDP/DTLS/SCTP") -> None:
         """Add the section of the data channels."""
         self._add(
             MediaSection(
                 kind="application",
                 port=9,
-                protocol="UDP/DTLS/SCTP",
+                protocol=protocol,
                 formats=("webrtc-datachannel",),
                 mid=mid,
                 sctp_port=_SCTP_PORT,
@@ -240,7 +241,7 @@ def describe_answer(
             writer.rejected(line.kind, line.mid, offered)
             lines[index] = replace(line, rejected=True)
         elif transceiver is None:
-            writer.data(line.mid)
+            writer.data(line.mid, offered.protocol)
         else:
             agreed = transceiver.negotiated
             codecs = prefer(agreed.codecs, transceiver.preferences) or agreed.codecs
@@ -251,6 +252,7 @@ def describe_answer(
                 direction,
                 codecs,
                 agreed.header_extensions,
+                protocol=offered.protocol,
                 reduced_size=offered.rtcp_rsize,
             )
             negotiated.append((transceiver.id, replace(agreed, current_direction=direction, codecs=codecs)))

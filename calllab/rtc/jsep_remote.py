@@ -24,6 +24,7 @@ from calllab.rtc.jsep_state import (
     TransceiverState,
 )
 from calllab.rtc.jsep_transaction import Transaction
+from calllab.rtc.jsep_verify import can_be_used, is_bundled, verify, verify_answer, verify_role
 from calllab.rtc.parameters import Kind, RtpCodec, SdpType, intersect, receives, reverse, sends
 from calllab.rtc.sdp import MediaSection, Session
 
@@ -72,6 +73,7 @@ def apply_remote_offer(tx: Transaction, session: Session, text: str) -> None:
             f"the offer has {len(session.media)} m-lines, but the session has {len(stable_lines)}: "
             "m-lines are never dropped, only rejected"
         )
+    verify(applied)
     tx.remember_stable()
     before = tx.state.session
     lines: list[Line] = []
@@ -115,13 +117,12 @@ def apply_remote_answer(tx: Transaction, session: Session, text: str, type_: Sdp
                 for section, line in zip(session.media, lines_before, strict=True)
             ),
         )
-    answered = [(section.kind, section.mid) for section in session.media]
-    offered = [(line.kind, line.mid) for line in lines_before]
-    if answered != offered:
-        raise InvalidAccessError(
-            f"the m-lines of the answer, {_names(answered)}, are not those of the offer, {_names(offered)}"
-        )
+    offer = tx.state.pending_local
+    if offer is None:
+        raise AssertionError("an answer is only taken while an offer of ours is pending")
+    verify_answer(session, offer.session)
     applied = Applied(type_, session, None, text)
+    verify(applied)
     tagged = applied.tagged
     state = tx.state.session
     numbering = state.numbering
@@ -134,7 +135,7 @@ def apply_remote_answer(tx: Transaction, session: Session, text: str, type_: Sdp
             if transceiver is not None:
                 tx.stop(transceiver)
             continue
-        if not _bundled(session, section, tagged):
+        if not is_bundled(session, section, tagged):
             raise InvalidAccessError(
                 f"section {section.mid!r} of the answer is outside of the BUNDLE group, the only transport"
             )
@@ -153,19 +154,7 @@ def apply_remote_answer(tx: Transaction, session: Session, text: str, type_: Sdp
         tx.state = replace(tx.state, signaling="have-remote-pranswer", pending_remote=applied)
         tx.start()
         return
-    if tx.state.pending_local is None:
-        raise AssertionError("an answer is only taken while an offer of ours is pending")
-    tx.conclude(current_local=tx.state.pending_local, current_remote=applied)
-
-
-def _names(lines: list[tuple[str, str]]) -> str:
-    return "[" + " ".join(f"{kind}:{mid}" for kind, mid in lines) + "]"
-
-
-def _bundled(session: Session, section: MediaSection, tagged: MediaSection | None) -> bool:
-    if section is tagged:
-        return True
-    return session.bundle is not None and section.mid in session.bundle
+    tx.conclude(current_local=offer, current_remote=applied)
 
 
 def _offered_line(
@@ -179,7 +168,7 @@ def _offered_line(
     """Find or make what one offered section belongs to."""
     if previous is not None and previous.owner is not None and not previous.rejected:
         _refuse_other_use(previous, section)
-    usable = not section.rejected and _bundled(session, section, tagged)
+    usable = not section.rejected and is_bundled(session, section, tagged) and can_be_used(section)
     if section.is_data:
         is_sctp = "webrtc-datachannel" in section.formats or section.sctp_port is not None
         double = any(line.owner == DATA and not line.rejected for line in lines)
@@ -193,7 +182,7 @@ def _offered_line(
         return Line(section.kind, section.mid, transceiver.id if transceiver else None, True)
     if transceiver is not None and transceiver.stopped:
         return Line(section.kind, section.mid, transceiver.id, True)
-    if not usable or section.kind not in ("audio", "video"):
+    if not usable:
         return Line(section.kind, section.mid, transceiver.id if transceiver else None, True)
     kind = cast("Kind", section.kind)
     if transceiver is None:
@@ -298,14 +287,14 @@ def _with_transport(
     if tagged.ice is None or not tagged.fingerprints:
         missing = "ICE credentials" if tagged.ice is None else "a DTLS fingerprint"
         raise InvalidAccessError(f"section {tagged.mid!r} has no {missing}")
-    if tagged.codecs and not tagged.rtcp_mux:
-        raise InvalidAccessError(f"section {tagged.mid!r} lacks a=rtcp-mux, which WebRTC requires")
     role: Literal["client", "server"] | None = state.dtls_role
     if answer and tagged.setup not in ("active", "passive"):
         raise InvalidAccessError(
             f"an answer says a=setup:active or passive, not {tagged.setup} (RFC 8842 section 5.3)"
         )
-    if role is None and tagged.setup in ("active", "passive"):
+    if role is not None:
+        verify_role(tagged, role)
+    elif tagged.setup in ("active", "passive"):
         role = "server" if tagged.setup == "active" else "client"
     known = state.remote_fingerprints
     if known and not set(known) & set(tagged.fingerprints):

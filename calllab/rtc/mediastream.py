@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from calllab._aiortc import MediaStreamTrack, new_uuid
 from calllab.emitter import Emitter, EventHandler
 
-__all__ = ["MediaStream"]
+__all__ = ["MediaStream", "ids_of"]
 
 
 class MediaStream(Emitter):
@@ -71,3 +71,13 @@ class MediaStream(Emitter):
     def __repr__(self) -> str:
         kinds = ", ".join(f"{track.kind} {track.id}" for track in self._tracks)
         return f"<MediaStream {self._id}: {kinds}>"
+
+
+def ids_of(streams: Iterable[MediaStream]) -> list[str]:
+    """Return the ids of ``streams``; raises TypeError for what is no stream."""
+    found: list[str] = []
+    for stream in streams:
+        if not isinstance(stream, MediaStream):
+            raise TypeError(f"a MediaStream is needed, not {type(stream).__name__}")
+        found.append(stream.id)
+    return found

@@ -15,12 +15,10 @@ from calllab.rtc.configuration import RTCConfiguration
 from calllab.rtc.datachannel import RTCDataChannel, check_data_channel_types
 from calllab.rtc.description import RTCIceCandidate, RTCSessionDescription
 from calllab.rtc.encodings import initial_encodings
-from calllab.rtc.errors import (
-    InvalidAccessError,
-)
+from calllab.rtc.errors import InvalidAccessError
 from calllab.rtc.jsep_state import Applied
-from calllab.rtc.mediastream import MediaStream
-from calllab.rtc.parameters import Direction, Kind
+from calllab.rtc.mediastream import MediaStream, ids_of
+from calllab.rtc.parameters import Direction, Kind, SdpType
 from calllab.rtc.receiver import RTCRtpReceiver
 from calllab.rtc.sender import RTCRtpSender
 from calllab.rtc.session import PeerSession
@@ -57,13 +55,13 @@ class RTCPeerConnection(Emitter):
 
     def __init__(
         self,
-        configuration: RTCConfiguration | None = None,
+        configuration: RTCConfiguration | Mapping[str, Any] | None = None,
         *,
         interface: DatagramInterface | None = None,
         entropy: random.Random | None = None,
     ) -> None:
         super().__init__()
-        self._configuration = configuration or RTCConfiguration()
+        self._configuration = RTCConfiguration.of(configuration)
         self._configuration.validate()
         self._session = PeerSession(self, self._configuration, interface, entropy)
         self._shown: dict[Applied, RTCSessionDescription] = {}
@@ -185,25 +183,26 @@ class RTCPeerConnection(Emitter):
     def setLocalDescription(
         self, description: RTCSessionDescription | Mapping[str, Any] | None = None
     ) -> Coroutine[Any, Any, None]:
-        """Set an offer or answer of ours, or ``{"type": "rollback"}``; without an argument make the right
-        one.
+        """Set an offer or answer of ours, or ``{"type": "rollback"}``; without a text make the right one.
 
-        Raises InvalidStateError, or InvalidModificationError if the text is not what was created last.
+        Without a type, the signaling state decides whether it is an offer or an answer.  Raises
+        InvalidStateError, or InvalidModificationError if the text is not what was created last.
         """
-        given = None if description is None else RTCSessionDescription.of(description)
+        init = {} if description is None else description
+        typed = True
+        if isinstance(init, Mapping) and "type" not in init:
+            init, typed = {"type": "offer", **init}, False
+        given = RTCSessionDescription.of(init)
 
         async def operation() -> None:
             self._session.begin_change("setLocalDescription()")
             core = self._session.core
-            if given is not None:
-                type_ = given.type
-            else:
-                type_ = "answer" if core.signaling_state in _ANSWERING else "offer"
+            by_state: SdpType = "answer" if core.signaling_state in _ANSWERING else "offer"
+            type_ = given.type if typed else by_state
             if type_ == "rollback":
                 self._session.apply(lambda: core.rollback("local"), rolled_back=False)
             else:
-                text = given.sdp if given is not None else ""
-                self._session.apply(lambda: core.set_local(type_, text or None))
+                self._session.apply(lambda: core.set_local(type_, given.sdp or None))
 
         return self._session.chain.run("setLocalDescription", operation)
 
@@ -256,15 +255,16 @@ class RTCPeerConnection(Emitter):
         """Return the configuration in force."""
         return self._configuration
 
-    def setConfiguration(self, configuration: RTCConfiguration) -> None:
+    def setConfiguration(self, configuration: RTCConfiguration | Mapping[str, Any] | None = None) -> None:
         """Use other ICE servers or another policy from the next gathering on: the next offer restarts ICE if
         they differ, and nothing asks for that offer (RFC 9429 section 4.1.18).
         """
         self._session.refuse_if_closed("setConfiguration()")
-        before, self._configuration = self._configuration, self._configuration.changed_to(configuration)
-        if not self._configuration.gathers_like(before):
+        before = self._configuration
+        self._configuration = changed = before.changed_to(RTCConfiguration.of(configuration))
+        if not changed.gathers_like(before):
             self._session.core.outdate_ice()
-        self._session.ice.configure(configuration.iceServers, configuration.iceTransportPolicy)
+        self._session.ice.configure(changed.iceServers, changed.iceTransportPolicy)
 
     @staticmethod
     async def generateCertificate(keygenAlgorithm: str | Mapping[str, Any]) -> RTCCertificate:
@@ -291,10 +291,11 @@ class RTCPeerConnection(Emitter):
         Raises InvalidAccessError if the track is being sent already.
         """
         kind = _kind_of(track)
+        stream_ids = ids_of(streams)
         self._session.refuse_if_closed("addTrack()")
         if any(sender.track is track for sender in self.getSenders()):
             raise InvalidAccessError(f"track {track.id} is being sent already: one sender a track")
-        id_ = self._session.core.add_track(kind, track.id, [stream.id for stream in streams])
+        id_ = self._session.core.add_track(kind, track.id, stream_ids)
         sender = self._session.adopt(id_).sender
         sender.use(track)
         self._session.update_negotiation_needed()
@@ -305,6 +306,8 @@ class RTCPeerConnection(Emitter):
 
         Raises InvalidAccessError for the sender of another connection.
         """
+        if not isinstance(sender, RTCRtpSender):
+            raise TypeError(f"an RTCRtpSender is needed, not {type(sender).__name__}")
         self._session.refuse_if_closed("removeTrack()")
         if not sender.belongs_to(self._session):
             raise InvalidAccessError("the sender belongs to another RTCPeerConnection")
@@ -332,13 +335,14 @@ class RTCPeerConnection(Emitter):
         kind = _check_kind(kind_or_track) if isinstance(kind_or_track, str) else _kind_of(kind_or_track)
         if direction not in get_args(Direction):
             raise TypeError(f"a direction is one of {', '.join(get_args(Direction))}, not {direction!r}")
+        stream_ids = ids_of(streams)
         self._session.refuse_if_closed("addTransceiver()")
         encodings = initial_encodings(kind, sendEncodings)
         id_ = self._session.core.add_transceiver(
             kind,
             direction,
             track_id=track.id if track is not None else None,
-            stream_ids=[stream.id for stream in streams],
+            stream_ids=stream_ids,
         )
         transceiver = self._session.adopt(id_)
         transceiver.sender.encode(encodings)
@@ -454,10 +458,13 @@ def _candidate_init(candidate: RTCIceCandidate | Mapping[str, Any] | None) -> di
     """Return the RTCIceCandidateInit of any form; raises TypeError as in webrtc-pc 4.4.2."""
     if candidate is None:
         return {"candidate": ""}
-    init = candidate.toJSON() if isinstance(candidate, RTCIceCandidate) else dict(candidate)
+    if isinstance(candidate, RTCIceCandidate):
+        return candidate.toJSON()
+    if not isinstance(candidate, Mapping):
+        raise TypeError(f"a candidate is needed, not {type(candidate).__name__}")
+    init = dict(candidate)
     text = init.get("candidate") or ""
-    if not isinstance(text, str):
-        raise TypeError(f"a candidate is a string, not {type(text).__name__}")
-    if text and init.get("sdpMid") is None and init.get("sdpMLineIndex") is None:
-        raise TypeError("a candidate needs sdpMid or sdpMLineIndex: which section does it belong to?")
+    mid, index, ufrag = init.get("sdpMid"), init.get("sdpMLineIndex"), init.get("usernameFragment")
+    # The end of candidates may leave its place away, which no candidate may; types are checked the same.
+    RTCIceCandidate(text, mid if mid is not None or index is not None or text else "", index, ufrag)
     return init

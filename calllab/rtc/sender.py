@@ -14,7 +14,7 @@ from calllab.rtc.dtmf import RTCDTMFSender
 from calllab.rtc.encodings import changed_encodings, initial_encodings
 from calllab.rtc.errors import InvalidModificationError, InvalidStateError
 from calllab.rtc.jsep_state import TransceiverState
-from calllab.rtc.mediastream import MediaStream
+from calllab.rtc.mediastream import MediaStream, ids_of
 from calllab.rtc.statistics import RTCStatsReport
 from calllab.rtc.transports import RTCDtlsTransport
 
@@ -75,8 +75,8 @@ class RTCRtpSender:
         """Tell the peer that the track belongs to these streams; raises InvalidStateError on a closed
         connection.
         """
+        ids = ids_of(streams)
         self._session.refuse_if_closed("setStreams()")
-        ids = [stream.id for stream in streams]
         if self._transceiver.direction != "stopped":
             self._session.core.set_streams(self._session.id_of(self._transceiver), ids)
             self._session.update_negotiation_needed()
@@ -100,6 +100,8 @@ class RTCRtpSender:
         Raises InvalidStateError on a stopped transceiver or without a getParameters() in the same turn,
         InvalidModificationError if anything else was changed, ValueError for numbers out of range.
         """
+        if not isinstance(parameters, Mapping):
+            raise TypeError(f"RTCRtpSendParameters are needed, not {type(parameters).__name__}")
         last = self._last_returned
         if self._transceiver.direction == "stopped":
             raise InvalidStateError("the transceiver was stopped: add another one")

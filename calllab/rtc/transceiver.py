@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal, get_args
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from calllab.rtc.capabilities import RTCRtpCodec, preference_keys
 from calllab.rtc.errors import InvalidStateError
@@ -83,11 +83,11 @@ class RTCRtpTransceiver:
         self._session.refuse_if_closed("stop")
         self._session.stop_transceiver(self)
 
-    def setCodecPreferences(self, codecs: Sequence[RTCRtpCodec]) -> None:
+    def setCodecPreferences(self, codecs: Sequence[RTCRtpCodec | Mapping[str, Any]]) -> None:
         """Set which codecs the next negotiation offers or accepts, the best first; none: the default.
 
-        Raises InvalidModificationError for codecs that are not in ``getCapabilities(kind)``.  Nothing is
-        negotiated by it: the next description has them.
+        Raises TypeError for what is no codec, InvalidModificationError for codecs that are not in
+        ``getCapabilities(kind)``.  Nothing is negotiated by it: the next description has them.
         """
         keys = preference_keys(self._kind, codecs)
         if self._session.core.state.transceiver(self._id) is not None:

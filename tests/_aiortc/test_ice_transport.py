@@ -92,6 +92,56 @@ async def test_many_restarts_in_a_row_by_both_sides() -> None:
         await until(lambda: len(pair.alice.wire.open) == len(pair.bob.wire.open))
 
 
+@pytest.mark.parametrize("answered", ["not at all", "completed"])
+async def test_an_answer_may_come_from_another_fork(answered: str) -> None:
+    """A second commit() of the same generation turns to other remote credentials, with the same sockets."""
+    async with ice_pair() as pair, ice_pair(seed=2) as other:
+        alice, carol = pair.alice, other.bob
+        pair.negotiate()
+        if answered == "completed":
+            await pair.connected()
+        else:
+            pair.bob.wire.cut_in = pair.bob.wire.cut_out = True
+        told = list(alice.candidates[alice.credentials.ufrag])
+        carol.prepare(offerer=False)
+        fork = replace(pair, bob=carol)
+        for here, there in ((alice, carol), (carol, alice)):
+            here.ice.on_candidate = fork._trickle(here, there)
+            known = tuple(there.candidates[there.credentials.ufrag])
+            here.ice.commit(here.credentials, there.credentials, candidates=known)
+            here.ice.commit(here.credentials, there.credentials)  # twice is once
+        assert not alice.ice.can_send
+        await pair.bob.ice._send(b"\x80from bob")
+        await fork.connected()
+        await carol.ice._send(b"\x80from carol")
+        assert await alice.ice._recv() == b"\x80from carol"
+        facing = alice.ice.remote_credentials
+        assert facing is not None
+        assert facing.usernameFragment == carol.credentials.ufrag
+        assert alice.candidates[alice.credentials.ufrag][: len(told)] == told
+        assert not alice.ice.add_remote_candidate(pair.bob.credentials.ufrag, None)
+        await alice.ice._send(b"\x80to carol")
+        await until(lambda: carol.ice._unread)
+        pair.bob.wire.cut_in = pair.bob.wire.cut_out = False
+
+
+async def test_a_fork_may_answer_after_the_first_has_failed() -> None:
+    """A generation that gave one peer up can still connect to another."""
+    async with ice_pair(timers=replace(FAST, connect_timeout_s=0.3)) as pair, ice_pair(seed=2) as other:
+        alice, carol = pair.alice, other.bob
+        for side in (alice, carol):
+            side.prepare(offerer=side is alice)
+        alice.ice.commit(alice.credentials, pair.bob.credentials)
+        await until(lambda: alice.ice.state == "failed")
+        fork = replace(pair, bob=carol)
+        for here, there in ((alice, carol), (carol, alice)):
+            here.ice.on_candidate = fork._trickle(here, there)
+            known = tuple(there.candidates[there.credentials.ufrag])
+            here.ice.commit(here.credentials, there.credentials, candidates=known)
+        await fork.connected()
+        assert alice.ice.failure is None
+
+
 async def test_a_peer_that_keeps_its_role_on_restart_is_survived() -> None:
     """If both agents believe they control, the tie-breakers settle it."""
     async with ice_pair() as pair:

@@ -356,7 +356,7 @@ def test_offers_never_drop_or_turn_m_lines() -> None:
     with pytest.raises(InvalidAccessError, match="never dropped"):
         other.set_remote("offer", text[: text.index("m=video")])
     with pytest.raises(InvalidAccessError, match="in use"):
-        other.set_remote("offer", text.replace("a=mid:1", "a=mid:9"))
+        other.set_remote("offer", text.replace("a=mid:1", "a=mid:9").replace("BUNDLE 0 1", "BUNDLE 0 9"))
 
 
 def test_a_changed_fingerprint_is_refused() -> None:

@@ -93,7 +93,7 @@ def sections(draw: st.DrawFn, mid: str) -> MediaSection:
             HeaderExtension(id_, f"urn:x:{id_}")
             for id_ in draw(st.lists(st.integers(1, 14), max_size=3, unique=True))
         ),
-        msids=tuple(draw(st.lists(st.builds(Msid, TOKEN, TOKEN | st.just("")), max_size=3))),
+        msids=tuple(draw(st.lists(st.builds(Msid, TOKEN, TOKEN | st.just("")), max_size=3, unique=True))),
         ssrcs=tuple(
             SsrcAttribute(
                 ssrc, draw(st.none() | TOKEN), draw(st.none() | st.builds("{} {}".format, TOKEN, TOKEN))
@@ -220,7 +220,11 @@ def test_rejected_sections() -> None:
             "v=0\r\no=- 1 1 IN IP4 0\r\nm=audio 9 X 0\r\na=mid:a\r\nm=audio 9 X 0\r\na=mid:a\r\n",
             "the mid 'a'",
         ),
-        ("v=0\r\no=- 1 1 IN IP4 0\r\nm=audio 9 X 0\r\n" + "a=candidate:1\r\n" * 600, "512 candidates"),
+        (
+            "v=0\r\no=- 1 1 IN IP4 0\r\nm=audio 9 X 0\r\n"
+            + "a=candidate:1 1 udp 5 192.0.2.1 9 typ host\r\n" * 600,
+            "512 candidates",
+        ),
         ("v=0\r\no=- 1 1 IN IP4 0\r\na=setup:holdconn\r\n", "holdconn"),
         ("v=0\r\no=- 1 1 IN IP4 0\r\na=fingerprint:sha-256 zz\r\n", "fingerprint"),
     ],

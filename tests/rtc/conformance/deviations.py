@@ -117,6 +117,12 @@ DEVIATIONS: Final[tuple[Deviation, ...]] = (
         "test_senders::test_5_2_7_max_bitrate",
     ),
     Deviation(
+        Clause("5.2.7", "maxBitrate: Web IDL cuts any number down to an unsigned long"),
+        "A fraction is a TypeError, what has more than 32 bits or is negative a ValueError.",
+        "Cut down, 2**32 would be no bit rate at all, and -1 nearly no limit.",
+        "test_senders::test_5_2_7_numbers",
+    ),
+    Deviation(
         Clause("5.2", "black frames for a track without a picture"),
         "A video track that ended before its first frame, or whose frames come encoded, is not sent; tracks "
         "have no enabled.",

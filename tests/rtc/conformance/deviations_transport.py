@@ -29,6 +29,22 @@ DEVIATIONS: Final[tuple[Deviation, ...]] = (
         test="test_certificates::test_4_9_1_a_call_with_a_certificate_of_ones_own",
     ),
     Deviation(
+        Clause(
+            "3.1", "a changed fingerprint with an ICE restart begins another DTLS association", "RFC 8842"
+        ),
+        ours="It is an InvalidAccessError: a call that moves to another endpoint needs a new connection.",
+        why="aiortc's DTLS transport starts once, and SRTP, SCTP and all senders and receivers hang on it. "
+        "a=tls-id is not read either: with the same fingerprint the association goes on.",
+        test="test_forking::test_8842_3_1_changed_fingerprints",
+    ),
+    Deviation(
+        Clause("5.10", "an answer of another fork than the provisional one", "RFC 9429"),
+        ours="ICE turns to it if it has the same certificate; with another it is an InvalidAccessError.  A "
+        "DTLS handshake that the first fork has begun is not begun again.",
+        why="As above: there is one DTLS association.  Forks with certificates of their own need one each.",
+        test="test_forking::test_8842_3_1_changed_fingerprints",
+    ),
+    Deviation(
         Clause("4.4.2", "addIceCandidate: a usernameFragment of no applied description is an OperationError"),
         ours="A candidate of a generation that was applied before and has been replaced is ignored.",
         why="It was right when it was sent, and crossed an ICE restart on its way. Unknown ones are errors.",

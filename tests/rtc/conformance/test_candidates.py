@@ -208,6 +208,39 @@ async def test_4_4_2_unknown_places(place: dict[str, Any], text: str) -> None:
         assert pair.b.remoteDescription == before
 
 
+@clause("4.4.2", "addIceCandidate: for a section whose transceiver is stopped, nothing is done")
+@pytest.mark.parametrize("who", ["offerer", "answerer"])
+@pytest.mark.parametrize("place", [{"sdpMid": "1"}, {"sdpMLineIndex": 1}])
+async def test_4_4_2_candidates_of_rejected_sections(who: str, place: dict[str, Any]) -> None:
+    """It gets into no description and not to ICE, even if it names nobody's generation."""
+    async with wired_pair() as pair:
+        pair.a.addTrack(AudioStreamTrack())
+        pair.a.addTransceiver("video")
+        await pair.a.setLocalDescription()
+        assert pair.a.localDescription is not None
+        await pair.b.setRemoteDescription(pair.a.localDescription)
+        pair.b.getTransceivers()[1].stop()
+        await pair.b.setLocalDescription()
+        assert pair.b.localDescription is not None
+        await pair.a.setRemoteDescription(pair.b.localDescription)
+        # The answer of a peer that is stopping accepts; the next offer rejects.
+        await pair.b.setLocalDescription()
+        await pair.a.setRemoteDescription(pair.b.localDescription)
+        assert "m=video 0" in pair.b.localDescription.sdp
+        if who == "offerer":
+            await pair.a.setLocalDescription()
+            await pair.b.setRemoteDescription(pair.a.localDescription)
+        peer = pair.b if who == "offerer" else pair.a
+        for ufrag in (None, ufrag_of(peer.remoteDescription), "nobody"):
+            line = "candidate:1 1 udp 5 192.0.2.66 9 typ host"
+            await peer.addIceCandidate({"candidate": line, "usernameFragment": ufrag, **place})
+        assert peer.remoteDescription is not None
+        assert "192.0.2.66" not in peer.remoteDescription.sdp
+        transport = peer.getTransceivers()[0].sender.transport
+        assert transport is not None
+        assert all("192.0.2.66" not in c.candidate for c in transport.iceTransport.getRemoteCandidates())
+
+
 @clause("4.4.2", "addIceCandidate: a candidate that cannot be parsed is an OperationError")
 @pytest.mark.parametrize("text", MALFORMED)
 async def test_4_4_2_malformed_candidates(text: str) -> None:

@@ -52,7 +52,7 @@ async def test_4_9_1_a_call_with_a_certificate_of_ones_own(algorithm: dict[str, 
         assert pair.b.sctp is not None
         (seen,) = pair.b.sctp.transport.getRemoteCertificates()
         assert hashlib.sha256(seen).digest().hex(":") == fingerprint.value
-        assert peer.getConfiguration().certificates == [certificate]
+        assert list(peer.getConfiguration().certificates) == [certificate]
 
 
 @clause("4.9.1", "generateCertificate: what is not supported, and what is no algorithm")

@@ -276,6 +276,30 @@ async def test_4_4_2_a_coroutine_handler_closes() -> None:
         assert after == ["cancelled", "first", "second"]
 
 
+@clause("5.1", "addTrack, removeTrack, addTransceiver and setStreams: wrong types are TypeErrors")
+async def test_5_1_wrong_types() -> None:
+    """What is no track, no stream, no sender or no candidate is a TypeError with a sentence."""
+    bad: Any
+    async with peers(1) as (a,):
+        track = AudioStreamTrack()
+        calls: list[Callable[[Any], Any]] = [
+            a.addTrack,
+            lambda bad: a.addTrack(track, bad),
+            lambda bad: a.addTransceiver(track, streams=[bad]),
+            a.removeTrack,
+        ]
+        for call in calls:
+            for bad in (None, "x", {}):
+                with pytest.raises(TypeError, match="needed"):
+                    call(bad)
+        assert a.getTransceivers() == []
+        with pytest.raises(TypeError, match="MediaStream is needed"):
+            a.addTransceiver("audio").sender.setStreams("x")  # type: ignore[arg-type]
+        for bad in ("candidate", 5, {"candidate": "", "sdpMid": 5}, {"candidate": "", "sdpMLineIndex": "0"}):
+            with pytest.raises(TypeError, match=r"candidate|sdpM"):
+                await a.addIceCandidate(bad)
+
+
 @clause("5.1", "removeTrack: the sender of another connection is an InvalidAccessError")
 async def test_5_1_remove_track_of_a_stranger() -> None:
     """A sender can only be removed where it was made; nothing happens to it elsewhere."""

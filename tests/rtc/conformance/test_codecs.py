@@ -88,6 +88,30 @@ async def test_5_4_unknown_preferences() -> None:
         assert offered(await a.createOffer())[0] == "VP8"
 
 
+@clause("5.4", "setCodecPreferences: codecs are dictionaries, and wrong types are TypeErrors")
+async def test_5_4_forms_of_preferences() -> None:
+    """Mappings are taken like RTCRtpCodec; what is no codec, or lacks a member that is required, is not."""
+    async with peers(1) as (a,):
+        transceiver = a.addTransceiver("audio")
+        transceiver.setCodecPreferences(
+            [{"mimeType": "audio/PCMU", "clockRate": 8000, "channels": 1}, *codecs("audio", "opus")]
+        )
+        assert offered(await a.createOffer()) == ["PCMU", "opus"]
+        bad: Any
+        for bad in (
+            None,
+            "audio/PCMU",
+            ["audio/PCMU"],
+            [None],
+            [{"mimeType": "audio/PCMU"}],
+            [{"clockRate": 8000}],
+            [{"mimeType": 5, "clockRate": 8000}],
+        ):
+            with pytest.raises(TypeError, match="codec"):
+                transceiver.setCodecPreferences(bad)
+        assert offered(await a.createOffer()) == ["PCMU", "opus"]
+
+
 @clause("5.4", "setCodecPreferences: retransmission can be left out")
 async def test_5_4_preferences_without_rtx() -> None:
     """Without rtx among the preferences there is none in the offer, and no second SSRC."""

@@ -23,7 +23,7 @@ from tests.rtc.conformance.steps import Log, lines, negotiate, offer, peers
 TURN = "turn:turn.example.org"
 
 
-async def configured(how: str, configuration: RTCConfiguration) -> RTCConfiguration:
+async def configured(how: str, configuration: Any) -> RTCConfiguration:
     """Configure a connection, by its constructor or by setConfiguration(), and return what it has."""
     peer = RTCPeerConnection(configuration if how == "constructor" else None)
     try:
@@ -146,7 +146,9 @@ async def test_4_4_1_6_missing_credentials(how: str, scheme: str, given: dict[st
         {"iceServers": None},
         {"iceServers": "stun:stun.example.net"},
         {"iceServers": [None]},
-        {"iceServers": [{"urls": "stun:stun.example.net"}]},
+        {"iceServers": [{}]},
+        {"iceServers": [{"username": "u"}]},
+        {"iceServers": [{"urls": 5}]},
         {"iceServers": [RTCIceServer(None)]},  # type: ignore[arg-type]
         {"iceServers": [RTCIceServer([None])]},  # type: ignore[list-item]
         {"iceServers": [RTCIceServer("stun:x", username=5)]},  # type: ignore[arg-type]
@@ -165,6 +167,46 @@ async def test_4_2_1_wrong_types(how: str, members: dict[str, Any]) -> None:
     """Unknown enumeration values, numbers out of range, and other types raise TypeError."""
     with pytest.raises(TypeError):
         await configured(how, RTCConfiguration(**members))
+    with pytest.raises(TypeError):
+        await configured(how, members)
+
+
+@clause("4.2.1", "RTCConfiguration and RTCIceServer are dictionaries")
+@both
+@pytest.mark.parametrize("urls", ["stun:stun.example.net", ["stun:stun.example.net", TURN]])
+async def test_4_2_1_dictionaries(how: str, urls: str | list[str]) -> None:
+    """Mappings are taken in their place, and members that nobody knows are ignored; other things are not."""
+    server = {"urls": urls, "username": "u", "credential": "c", "credentialType": "password"}
+    found = await configured(
+        how, {"iceServers": [server], "iceTransportPolicy": "relay", "sdpSemantics": "x"}
+    )
+    assert list(found.iceServers) == [RTCIceServer(urls, "u", "c")]
+    assert found.iceTransportPolicy == "relay"
+    assert await configured(how, {}) == RTCConfiguration()
+    for bad in ("stun:stun.example.net", [server], 5):
+        with pytest.raises(TypeError, match="RTCConfiguration"):
+            await configured(how, bad)
+
+
+@clause("4.4.2", "setConfiguration: the argument may be left away")
+async def test_4_4_2_set_configuration_without_an_argument() -> None:
+    """It is the default configuration then."""
+    async with RTCPeerConnection({"iceServers": [{"urls": "stun:stun.example.net"}]}) as peer:
+        peer.setConfiguration()
+        assert peer.getConfiguration() == RTCConfiguration()
+
+
+@clause("4.4.2", "getConfiguration: what the connection has, whatever becomes of what it was given")
+@both
+async def test_4_4_2_the_configuration_is_a_copy(how: str) -> None:
+    """Lists that the application changes afterwards change nothing."""
+    urls = ["stun:stun.example.net"]
+    servers = [RTCIceServer(urls)]
+    configuration = RTCConfiguration(iceServers=servers)
+    found = await configured(how, configuration)
+    urls.clear()
+    servers.clear()
+    assert list(found.iceServers) == [RTCIceServer(["stun:stun.example.net"])]
 
 
 @clause("4.2.5", "bundlePolicy: only max-bundle")

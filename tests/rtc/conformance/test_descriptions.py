@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import pytest
 
@@ -443,11 +444,30 @@ async def test_4_6_description_types() -> None:
     async with peers() as (a, _):
         for type_ in ("offer", "pranswer", "answer", "rollback"):
             assert RTCSessionDescription(type_).toJSON() == {"type": type_, "sdp": ""}
-        for bad in ({"sdp": "v=0"}, {"type": "update"}, {"type": None}):
+        bad: Any
+        for bad in ({"type": "update"}, {"type": None}, {"type": "offer", "sdp": 5}, "offer", 5):
             with pytest.raises(TypeError):
                 await a.setLocalDescription(bad)
             with pytest.raises(TypeError):
                 await a.setRemoteDescription(bad)
+        for bad in ({}, {"sdp": "v=0"}, None):
+            with pytest.raises(TypeError, match="description"):
+                await a.setRemoteDescription(bad)
+
+
+@clause("4.6", "RTCLocalSessionDescriptionInit needs no type: it follows the signaling state")
+async def test_4_6_the_type_of_a_local_description_may_be_left_away() -> None:
+    """{} is like no argument, for offers and answers; a text alone must be what was created last."""
+    async with peers() as (a, b):
+        a.addTransceiver("audio")
+        await a.setLocalDescription({})
+        assert local(a).type == "offer"
+        await b.setRemoteDescription(local(a))
+        made = await b.createAnswer()
+        with pytest.raises(InvalidModificationError):
+            await b.setLocalDescription({"sdp": made.sdp + "a=x\r\n"})
+        await b.setLocalDescription({"sdp": made.sdp})
+        assert without_candidates(local(b)) == made
 
 
 @clause("4.5", "errors carry the names of DOMExceptions")

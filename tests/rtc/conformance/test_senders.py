@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 from collections.abc import Callable
 from itertools import pairwise
@@ -156,6 +157,15 @@ CHANGES: dict[str, tuple[Callable[[dict[str, Any]], object], type[Exception]]] =
     "framerate": (lambda p: p["encodings"][0].update(maxFramerate=-0.1), ValueError),
     "bitrate": (lambda p: p["encodings"][0].update(maxBitrate=-1), ValueError),
     "active": (lambda p: p["encodings"][0].update(active="yes"), TypeError),
+    "no mapping": (lambda p: p["encodings"].__setitem__(0, None), TypeError),
+    "framerate nan": (lambda p: p["encodings"][0].update(maxFramerate=math.nan), TypeError),
+    "framerate inf": (lambda p: p["encodings"][0].update(maxFramerate=math.inf), TypeError),
+    "scale inf": (lambda p: p["encodings"][0].update(scaleResolutionDownBy=math.inf), TypeError),
+    "scale huge": (lambda p: p["encodings"][0].update(scaleResolutionDownBy=10**400), TypeError),
+    "bitrate nan": (lambda p: p["encodings"][0].update(maxBitrate=math.nan), TypeError),
+    "bitrate inf": (lambda p: p["encodings"][0].update(maxBitrate=math.inf), TypeError),
+    "bitrate fraction": (lambda p: p["encodings"][0].update(maxBitrate=1.5), TypeError),
+    "bitrate 2**32": (lambda p: p["encodings"][0].update(maxBitrate=2**32), ValueError),
 }
 
 
@@ -172,6 +182,21 @@ async def test_5_2_set_parameters_validation(change: str) -> None:
         with pytest.raises(error):
             await sender.setParameters(parameters)
         assert sender.getParameters()["encodings"] == [before]
+
+
+@clause("5.2.7", "maxBitrate is an unsigned long, and numbers are finite (Web IDL)")
+async def test_5_2_7_numbers() -> None:
+    """A whole float is a bit rate too; what setParameters() refuses, addTransceiver() refuses."""
+    async with peers(1) as (a,):
+        sender = a.addTransceiver("video", sendEncodings=[{"maxBitrate": 5e5}]).sender
+        (encoding,) = sender.getParameters()["encodings"]
+        assert (encoding["maxBitrate"], type(encoding["maxBitrate"])) == (500_000, int)
+        bad: Any
+        for bad in ({"maxFramerate": math.inf}, {"maxBitrate": 1.5}, None):
+            with pytest.raises(TypeError):
+                a.addTransceiver("video", sendEncodings=[bad])
+        with pytest.raises(TypeError, match="RTCRtpSendParameters"):
+            await sender.setParameters(None)  # type: ignore[arg-type]
 
 
 @clause("5.2", "setParameters: on a stopping transceiver it is an InvalidStateError")
