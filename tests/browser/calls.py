@@ -22,7 +22,7 @@ from calllab.signaling import ChannelState, FaultyChannel, RelayChannel, Service
 from tests.negotiation.linked_peers import SmallVideo
 from tests.rtc.peers import more_packets
 
-__all__ = ["Bench", "BrowserCall", "browser_call", "eventually", "served_pages"]
+__all__ = ["Bench", "BrowserCall", "browser_call", "eventually", "served_pages", "stalls"]
 
 PAGES = Path(__file__).parent / "page"
 PASSWORD = "correct horse battery"

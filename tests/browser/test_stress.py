@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import random
 
-from tests.browser.calls import Bench, BrowserCall, browser_call
+from tests.browser.calls import Bench, BrowserCall, browser_call, stalls
 
 ROUNDS = 30
 """For each role."""
 MAX_VIDEOS = 3
 LONGEST_GAP_S = 1.0
-MOST_CONCEALED_S = 3.0
-"""In all, over some twenty changes of path."""
+MOST_CONCEALED_S = 1.0
+"""In one round: a change of path costs a tenth of it."""
 OUR_WISHES = ("add", "add", "remove", "restart", "direction", "stop")
 PAGE_WISHES = ("add", "add", "remove", "restart", "stop")
 
@@ -62,12 +62,16 @@ async def run_role(bench: Bench, place: int, page_is_polite: bool) -> int:
             call.channel.delay(0.005, direction=direction, jitter_s=0.03)
         done: list[tuple[str, str]] = []
         try:
-            async with call.uninterrupted(LONGEST_GAP_S, most_concealed_s=MOST_CONCEALED_S):
+            async with call.uninterrupted(LONGEST_GAP_S, most_concealed_s=ROUNDS * MOST_CONCEALED_S / 4):
+                before_s = (await call.report())["concealed_s"]
                 for _ in range(ROUNDS):
-                    done.append(
-                        tuple(await asyncio.gather(wish_ours(call, entropy), wish_page(call, entropy)))
-                    )
-                    await call.settled()
+                    async with stalls() as stalled_s:
+                        done.append(
+                            tuple(await asyncio.gather(wish_ours(call, entropy), wish_page(call, entropy)))
+                        )
+                        after_s = (await call.settled())["concealed_s"]
+                    assert after_s - before_s < MOST_CONCEALED_S + sum(stalled_s)
+                    before_s = after_s
                     await call.expect_same_directions()
         except AssertionError as error:
             raise AssertionError(f"after {done}: {error}") from error
