@@ -18,10 +18,13 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
 from calllab.errors import CalllabError
+from calllab.lab.folder import make_folder
 from calllab.lab.kinds import ClockKind, NetworkKind
 from calllab.lab.scenario import Judgement, Scenario, builtin_scenarios, json_schema, load_scenario
+from calllab.lab.scenario.check import check_clock
 from calllab.lab.scenario.progress import Progress as RunProgress
 from calllab.report import write_junit
+from calllab.report.junit import check_junit
 from calllab.trial import Trial, try_scenario
 
 __all__ = ["RunScreen", "print_scenarios", "run_all", "run_command", "schema_text"]
@@ -118,8 +121,13 @@ def run_all(
 
     Those that fail print the expectations that do not hold, or why they could not run.  With ``as_json`` the
     lines go to standard error, and the outcomes to standard output at the end; ``junit`` is a file for them.
-    Returns whether all hold.
+    Returns whether all hold.  Raises CalllabError before anything runs if there is no place for the outcomes.
     """
+    check_clock(time, network)
+    if out is not None:
+        make_folder(out)
+    if junit is not None:
+        check_junit(junit)
     outcomes = asyncio.run(_run_all(time, network, seed, jobs, out, Console(highlight=False, stderr=as_json)))
     if as_json:
         print(json.dumps(outcomes, indent=2))

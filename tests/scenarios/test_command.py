@@ -134,6 +134,26 @@ def test_all_goes_on_after_one_that_cannot_run(
     assert (suite.get("tests"), suite.get("failures"), suite.get("errors")) == ("2", "0", "1")
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--junit", "/proc/nowhere/results.xml"], "/proc/nowhere/results.xml cannot be written"),
+        (["--out", "/proc/nowhere"], "/proc/nowhere cannot be written"),
+        (["--network", "sockets"], "virtual time cannot run on real sockets"),
+    ],
+)
+def test_all_knows_before_it_runs_what_no_scenario_could_do(
+    runner: CliRunner, monkeypatch: pytest.MonkeyPatch, arguments: list[str], said: str
+) -> None:
+    """What would fail for each scenario, or after the last one, is one sentence before the first one."""
+    monkeypatch.setattr("calllab.terminal_run.try_scenario", None)
+    done = runner.invoke(main, ["run", "--all", *arguments])
+    assert done.exit_code == 1
+    assert done.stdout == ""
+    assert done.stderr.startswith("calllab: ")
+    assert said in done.stderr
+
+
 def test_all_takes_no_scenario(runner: CliRunner) -> None:
     """--all with a name or a change is a mistake, and says so."""
     done = runner.invoke(main, ["run", "missed", "--all"])

@@ -19,7 +19,7 @@ from calllab.lab.scenario.shape import setting_words
 from calllab.network import NAT_KINDS, LinkSettings, NatSettings, nat_kind, profile
 from calllab.network.settings import fault_members
 
-__all__ = ["check", "check_setting", "directions", "link_of", "needs_virtual_network"]
+__all__ = ["check", "check_clock", "check_setting", "directions", "link_of", "needs_virtual_network"]
 
 PEER_NAME: Final = re.compile(r"[a-z0-9._-]{3,32}")
 SERVERS: Final = ("stun", "turn")
@@ -69,6 +69,15 @@ def needs_virtual_network(scenario: Scenario) -> tuple[str, ...]:
     return tuple(reasons)
 
 
+def check_clock(time: ClockKind, network: NetworkKind | None) -> None:
+    """Raise :exc:`~calllab.errors.ScenarioError` if nothing can run on this clock and network."""
+    if network == "sockets" and time == "virtual":
+        raise ScenarioError(
+            "virtual time cannot run on real sockets, which nobody can make wait: choose "
+            "--time real --network sockets, or --network virtual"
+        )
+
+
 def check_setting(scenario: Scenario, *, time: ClockKind, network: NetworkKind | None) -> NetworkKind:
     """Return the network to run on.
 
@@ -76,14 +85,10 @@ def check_setting(scenario: Scenario, *, time: ClockKind, network: NetworkKind |
 
     Raises :exc:`~calllab.errors.ScenarioError` if ``scenario`` cannot run on this clock and network.
     """
+    check_clock(time, network)
     reasons = needs_virtual_network(scenario)
     if network is None:
         return "virtual" if time == "virtual" or reasons else "sockets"
-    if network == "sockets" and time == "virtual":
-        raise ScenarioError(
-            "virtual time cannot run on real sockets, which nobody can make wait: choose "
-            "--time real --network sockets, or --network virtual"
-        )
     if network == "sockets" and reasons:
         raise ScenarioError(
             "this scenario needs the virtual network (--network virtual):\n" + "\n".join(reasons),
