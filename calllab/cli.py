@@ -23,6 +23,8 @@ P = ParamSpec("P")
 EXIT_FAILED = 1
 
 PATH = click.Path(path_type=Path)
+PORT = click.IntRange(0, 65535)
+SEED = click.IntRange(0, 2**63 - 1)  # as in scenarios
 EXISTING = click.Path(path_type=Path, exists=True)
 
 
@@ -52,7 +54,11 @@ def main() -> None:
 @main.command()
 @click.option("--out", type=PATH, help="Folder for recording and report [default: runs/demo-<time>].")
 @click.option(
-    "--seed", default=7, show_default=True, help="All random choices of media and network follow from it."
+    "--seed",
+    type=SEED,
+    default=7,
+    show_default=True,
+    help="All random choices of media and network follow from it.",
 )
 @_sentence_on_failure
 def demo(out: Path | None, seed: int) -> None:
@@ -80,7 +86,7 @@ def demo(out: Path | None, seed: int) -> None:
     type=click.Choice(["virtual", "sockets"]),
     help="[default: virtual in virtual time, else sockets if the scenario can run there]",
 )
-@click.option("--seed", type=click.IntRange(min=0), help="Another seed than the scenario's.")
+@click.option("--seed", type=SEED, help="Another seed than the scenario's.")
 @click.option("--set", "changes", multiple=True, metavar="PATH=VALUE", help="As in faults[0].loss=0.2.")
 @click.option("--out", type=PATH, help="Folder of the recording [default: runs/<scenario>-<time>].")
 @click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON.")
@@ -245,13 +251,13 @@ def lab(folder: Path) -> None:
 @main.command()
 @click.option("--relay", required=True, metavar="URL", help="The service, as http://127.0.0.1:8080.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Where to listen for clients.")
-@click.option("--port", default=0, help="The port for clients [default: a free one].")
+@click.option("--port", type=PORT, default=0, help="The port for clients [default: a free one].")
 @click.option(
     "--fault", "faults", multiple=True, metavar="FAULT", help="What to break, see below; may be repeated."
 )
 @click.option("--allow", multiple=True, metavar="NETWORK", help="Where else media may go, as 10.0.0.0/8.")
 @click.option("--no-media", is_flag=True, help="Break signaling alone, and leave the media's path as it is.")
-@click.option("--seed", default=0, show_default=True, help="All random choices follow from it.")
+@click.option("--seed", type=SEED, default=0, show_default=True, help="All random choices follow from it.")
 @_sentence_on_failure
 def proxy(
     relay: str,

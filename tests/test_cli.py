@@ -30,6 +30,24 @@ def test_every_command_is_in_the_help(runner: CliRunner, command: str) -> None:
     assert command in listed.output
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["proxy", "--relay", "http://127.0.0.1:9", "--port", "99999"],
+        ["proxy", "--relay", "http://127.0.0.1:9", "--port", "-1"],
+        ["proxy", "--relay", "http://127.0.0.1:9", "--seed", "9223372036854775808"],
+        ["run", "rejected", "--seed", "9223372036854775808"],
+        ["demo", "--seed", "-1"],
+    ],
+    ids=" ".join,
+)
+def test_numbers_have_a_range(runner: CliRunner, arguments: list[str]) -> None:
+    """A port or a seed that there cannot be is refused with the range, as a usage error."""
+    done = runner.invoke(main, arguments)
+    assert done.exit_code == 2
+    assert "is not in the range 0<=x<=" in done.stderr
+
+
 def test_diagnose_speaks_json(runner: CliRunner, tmp_path: Path) -> None:
     """--json gives the fixed shape; a recording with nothing in it is 'unknown'."""
     path = Recording.build().save(tmp_path / "empty")

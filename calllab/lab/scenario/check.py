@@ -14,7 +14,7 @@ from calllab.lab.kinds import ClockKind, NetworkKind
 from calllab.lab.scenario.actions import CallPeer, ForgetNat
 from calllab.lab.scenario.expect import Measure, Range
 from calllab.lab.scenario.links import LinkMembers
-from calllab.lab.scenario.model import Scenario, TurnServerSpec
+from calllab.lab.scenario.model import MAX_SEED, Scenario, TurnServerSpec
 from calllab.lab.scenario.shape import setting_words
 from calllab.network import NAT_KINDS, LinkSettings, NatSettings, nat_kind, profile
 from calllab.network.settings import fault_members
@@ -78,13 +78,22 @@ def check_clock(time: ClockKind, network: NetworkKind | None) -> None:
         )
 
 
-def check_setting(scenario: Scenario, *, time: ClockKind, network: NetworkKind | None) -> NetworkKind:
+def check_setting(
+    scenario: Scenario, *, time: ClockKind, network: NetworkKind | None, seed: int | None = None
+) -> NetworkKind:
     """Return the network to run on.
 
     :param network: None: real sockets in real time if the scenario can run on them, else the virtual network.
 
+    :param seed: another seed than the scenario's: one that it could have itself, so that what is recorded can
+        be run again.
+
     Raises :exc:`~calllab.errors.ScenarioError` if ``scenario`` cannot run on this clock and network.
     """
+    if seed is not None and not (
+        isinstance(seed, int) and not isinstance(seed, bool) and 0 <= seed <= MAX_SEED
+    ):
+        raise ScenarioError(f"seed: expected a whole number from 0 to {MAX_SEED}, got {seed!r}")
     check_clock(time, network)
     reasons = needs_virtual_network(scenario)
     if network is None:
