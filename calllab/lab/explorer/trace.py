@@ -109,6 +109,10 @@ class Trace(msgspec.Struct, frozen=True, kw_only=True):
     def load(cls, path: Path) -> Trace:
         """Return the trace in a file; raises LabError if there is none."""
         try:
-            return cls.from_json(path.read_bytes())
+            text = path.read_bytes()
         except OSError as exc:
             raise LabError(f"{path} cannot be read: {exc.strerror}") from exc
+        try:
+            return cls.from_json(text)
+        except LabError as exc:
+            raise LabError(f"{path}: {exc}") from exc.__cause__

@@ -17,7 +17,10 @@ __all__ = ["setting_words", "shaped"]
 
 _STEP: Final = re.compile(r"\.([^.\[]+)|\[(\d+)\]|(\[\.\.\.\])")
 _MESSAGE: Final = re.compile(r"(.*?)(?: - at `(?:key in )?(.*)`)?", re.DOTALL)
-_SETTING: Final = re.compile(r"(\w+)=(.+?): (?:(?:give|write) )?(.*)", re.DOTALL)
+_SETTING: Final = re.compile(r"(\w+)=(.+?): (.*)", re.DOTALL)
+_LITERAL: Final = re.compile(r"""'.*'|".*"|[\[({].*[\])}]|\S+""", re.DOTALL)
+_PYTHON: Final = re.compile(r"\b(?:None|True|False|\d+(?:\.\d+)?e\+\d+|\d+\.0)\b")
+_MAX_PLAIN: Final = 1e15
 _SHOWN = 60
 
 
@@ -138,9 +141,24 @@ def setting_words(message: str) -> str | None:
     setting = _SETTING.fullmatch(message)
     if setting is None:
         return None
-    if re.search(r": (?:give|write) ", message):
-        return f"{setting[1]}: expected {setting[3]}, got {setting[2]}"
-    return f"{setting[1]}: {setting[2]}: {setting[3]}"
+    name, value, said = setting.groups()
+    value = value if value.startswith(("'", '"')) else _in_yaml(value)
+    said = _in_yaml(said)
+    wanted = re.fullmatch(r"(?:give|write) (.*)", said, re.DOTALL)
+    if wanted and _LITERAL.fullmatch(value):
+        return f"{name}: expected {wanted[1]}, got {value}"
+    return f"{name}: {value}: {said}"
+
+
+def _in_yaml(text: str) -> str:
+    """Return what was said in Python's words in those of scenarios."""
+    known = {"None": "null", "True": "true", "False": "false"}
+    return _PYTHON.sub(lambda found: known.get(found[0]) or _number_text(float(found[0])), text)
+
+
+def _number_text(value: float) -> str:
+    """Return a number as people write it: 8 for 8.0, 100000000 for 1e+08."""
+    return str(int(value)) if value.is_integer() and abs(value) < _MAX_PLAIN else repr(value)
 
 
 _WORDS: Final = (
@@ -176,5 +194,9 @@ def _nearest(name: str, known: Sequence[str]) -> str:
 
 
 def _shown(value: Any) -> str:
-    words = str(value).lower() if isinstance(value, bool) else "nothing" if value is None else repr(value)
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        return _number_text(value)
+    words = "nothing" if value is None else repr(value)
     return words if len(words) <= _SHOWN else words[: _SHOWN - 3] + "..."

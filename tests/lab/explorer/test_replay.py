@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from pathlib import Path
 
 import pytest
 
@@ -120,6 +121,15 @@ def test_a_trace_is_read_as_it_was_written() -> None:
     trace = shortest("without-making-offer")
     assert Trace.from_json(trace.to_json()) == trace
     assert trace.mutation is MUTANTS["without-making-offer"]
+
+
+@pytest.mark.parametrize("text", ["root:x:0:0", '{"version": 1}'])
+def test_a_file_that_is_no_trace_is_named(tmp_path: Path, text: str) -> None:
+    """The sentence says which file it is about."""
+    file = tmp_path / "passwd"
+    file.write_text(text)
+    with pytest.raises(LabError, match=f"^{file}: this is no trace"):
+        Trace.load(file)
 
 
 def test_what_is_no_trace_is_refused() -> None:
