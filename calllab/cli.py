@@ -28,6 +28,50 @@ SEED = click.IntRange(0, 2**63 - 1)  # as in scenarios
 EXISTING = click.Path(path_type=Path, exists=True)
 
 
+PROXY_EPILOG = """
+\b
+Examples:
+  calllab proxy --relay http://127.0.0.1:8080 --fault "loss=0.05 delay_ms=80"
+  calllab proxy --relay http://127.0.0.1:8080 --port 8081 \\
+      --fault "alice->bob rate_kbps=300 at_s=5 for_s=10" \\
+      --fault "alice->* kind=delay delay_ms=300 types=call-offer" \\
+      --fault "kind=disconnect peer=bob at_s=20 for_s=4"
+
+\b
+A fault is "DIRECTION name=value name=value ...". Any may say at_s, when it
+begins (seconds from the start), and for_s, how long it lasts (to the end).
+
+\b
+Faults of media (alice->bob is all that Alice sends, *->* what all send):
+  loss=0.1         share of datagrams, 0 to 1; loss_burst=5: in bursts of five
+                   (with loss_good, loss_bad); loss_block=50: exactly so many
+                   of each fifty; loss_before_queue=true
+  delay_ms=100     milliseconds; jitter_ms=20, jitter_distribution (normal,
+                   uniform, exponential, pareto), jitter_correlation=0.5,
+                   allow_reordering=true
+  reorder=0.1      share that comes reorder_hold_ms=30 late
+  duplicate=0.1    share that comes twice
+  rate_kbps=500    kilobits a second, or trace_file=PATH; queue_bytes=20000 or
+                   queue_packets=20; burst_bytes, overhead_bytes=28;
+                   queue_discipline=codel, codel_target_ms, codel_interval_ms
+  blackout=true    nothing gets through
+
+\b
+Faults of signaling have a kind (they know alice->* and *->bob, too):
+  kind=drop        messages are lost
+  kind=delay       they come delay_ms=300 later, and up to jitter_ms=50 more
+  kind=hold        they are kept until the fault ends
+  kind=duplicate   they come copies=1 times more
+  kind=reorder     behind=1 later ones pass, for which they wait wait_ms=1000
+  kind=disconnect  the connection of peer=alice is cut until the fault ends
+With delay and hold, in_order=false lets later messages pass. Which messages:
+  types=T,T,...    call-offer, call-answer, call-ice-candidate, call-accept,
+                   call-reject, call-hangup, message, read, typing, error
+  count=1          at most so many
+  probability=0.5  each with this chance
+"""
+
+
 def _sentence_on_failure(command: Callable[P, None]) -> Callable[P, None]:
     """Turn the package's errors into one sentence and exit code 1."""
 
@@ -248,7 +292,7 @@ def lab(folder: Path) -> None:
     _become("jupyterlab", str(folder))
 
 
-@main.command()
+@main.command(epilog=PROXY_EPILOG)
 @click.option("--relay", required=True, metavar="URL", help="The service, as http://127.0.0.1:8080.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Where to listen for clients.")
 @click.option("--port", type=PORT, default=0, help="The port for clients [default: a free one].")
@@ -270,8 +314,8 @@ def proxy(
 ) -> None:
     """Stand between any client and the service, and break signaling and media on purpose.
 
-    A fault is a direction and settings: "alice->bob loss=0.1 at_s=5 for_s=10" for media, and for signaling
-    the same with a kind: "alice->bob kind=drop types=call-offer count=1", "kind=disconnect peer=alice".
+    Clients use the address that is printed instead of the service's. Ctrl-C ends it, with a count of what
+    passed.
     """
     from calllab.lab.proxy_command import run_proxy
 

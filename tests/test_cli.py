@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from click.testing import CliRunner
 
 from calllab import Recording
 from calllab.cli import main
+from calllab.network import LinkSettings
+from calllab.signaling import FaultKind, SignalingFault
+from calllab.signaling.fault_setting import MESSAGE_TYPES
 
 
 @pytest.fixture
@@ -46,6 +51,19 @@ def test_numbers_have_a_range(runner: CliRunner, arguments: list[str]) -> None:
     done = runner.invoke(main, arguments)
     assert done.exit_code == 2
     assert "is not in the range 0<=x<=" in done.stderr
+
+
+def test_the_help_of_the_proxy_names_all_that_can_be_broken(runner: CliRunner) -> None:
+    """Kinds, message types, and every setting of signaling and of links, with commands to copy."""
+    said = runner.invoke(main, ["proxy", "--help"]).output
+    words = set(re.findall(r"[a-z_-]+", said))
+    members = {*LinkSettings.__struct_fields__, *SignalingFault.__struct_fields__, "trace_file"} - {
+        "trace",
+        "direction",
+    }
+    assert {*get_args(FaultKind), *MESSAGE_TYPES, *members} - words == set()
+    assert "calllab proxy --relay http://127.0.0.1:8080" in said
+    assert max(map(len, said.splitlines())) <= 80
 
 
 def test_diagnose_speaks_json(runner: CliRunner, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from msgspec import inspect as types
 from calllab.errors import ScenarioError
 from calllab.lab.scenario.model import Scenario
 
-__all__ = ["setting_words", "shaped"]
+__all__ = ["explained", "setting_words", "shaped"]
 
 _STEP: Final = re.compile(r"\.([^.\[]+)|\[(\d+)\]|(\[\.\.\.\])")
 _MESSAGE: Final = re.compile(r"(.*?)(?: - at `(?:key in )?(.*)`)?", re.DOTALL)
@@ -33,10 +33,14 @@ def shaped(data: Any) -> Scenario:
     try:
         return msgspec.convert(data, Scenario)
     except msgspec.ValidationError as exc:
-        raise ScenarioError(_explained(data, Scenario, "$", str(exc))) from None
+        raise ScenarioError(explained(data, Scenario, "$", str(exc))) from None
 
 
-def _explained(data: Any, kind: Any, root: str, message: str) -> str:
+def explained(data: Any, kind: Any, root: str, message: str) -> str:
+    """Return what msgspec said about ``data``, which is no ``kind``, in words.
+
+    :param root: what ``data`` itself is called.
+    """
     matched = _MESSAGE.fullmatch(message)
     assert matched is not None
     said, path = matched[1], matched[2] or "$"
@@ -65,7 +69,7 @@ def _explained_value(values: Any, expected: Any, place: str, said: str) -> str:
             try:
                 msgspec.convert(value, kind)
             except msgspec.ValidationError as exc:
-                return _explained(value, kind, f"{place}.{key}", str(exc))
+                return explained(value, kind, f"{place}.{key}", str(exc))
     return f"{place}: {said}"
 
 
