@@ -6,11 +6,9 @@ import time
 from pathlib import Path
 
 import msgspec
-from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.status import Status
-from rich.table import Table
 
 from calllab.errors import RecordingError
 from calllab.lab.explorer import (
@@ -25,8 +23,9 @@ from calllab.lab.explorer import (
 )
 from calllab.lab.folder import make_own_folder
 from calllab.report.ladder_text import text_ladder
+from calllab.terminal_list import print_list
 
-__all__ = ["explore_command", "print_mutants", "replay_command"]
+__all__ = ["explore_command", "mutants_text", "print_mutants", "replay_command"]
 
 
 class _ExploreScreen:
@@ -120,15 +119,15 @@ def replay_command(path: Path, mutant: str | None, console: Console | None = Non
     return done.as_expected
 
 
-def print_mutants(console: Console | None = None) -> None:
+def mutants_text() -> str:
+    """Return the names of all mutants and what is wrong with each, as JSON."""
+    listed = [{"name": mutant.name, "about": mutant.about} for mutant in MUTANTS.values()]
+    return msgspec.json.format(msgspec.json.encode(listed)).decode()
+
+
+def print_mutants(width: int | None) -> None:
     """Print the names of all mutants and what is wrong with each."""
-    console = console or Console(highlight=False)
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="bold")
-    table.add_column("mutant", no_wrap=True)
-    table.add_column("what is wrong with it")
-    for mutant in MUTANTS.values():
-        table.add_row(escape(mutant.name), escape(mutant.about))
-    console.print(table)
+    print_list([(mutant.name, mutant.about) for mutant in MUTANTS.values()], width)
 
 
 def _print(found: Exploration, took_s: float, max_states: int, console: Console) -> None:

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
 import msgspec
-from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn
-from rich.table import Table
 
 from calllab.errors import CalllabError
 from calllab.lab.folder import make_folder
@@ -25,9 +23,10 @@ from calllab.lab.scenario.check import check_clock
 from calllab.lab.scenario.progress import Progress as RunProgress
 from calllab.report import write_junit
 from calllab.report.junit import check_junit
+from calllab.terminal_list import WIDE, print_list
 from calllab.trial import Trial, try_scenario
 
-__all__ = ["RunScreen", "print_scenarios", "run_all", "run_command", "schema_text"]
+__all__ = ["RunScreen", "print_scenarios", "run_all", "run_command", "scenarios_text", "schema_text"]
 
 
 class RunScreen:
@@ -183,14 +182,27 @@ def schema_text() -> str:
     return msgspec.json.format(msgspec.json.encode(json_schema()), indent=2).decode()
 
 
-def print_scenarios(console: Console | None = None) -> None:
-    """Print the names and titles of the scenarios that come with calllab."""
-    console = console or Console(highlight=False)
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="bold")
-    table.add_column("scenario", no_wrap=True)
-    table.add_column("s", justify="right")
-    table.add_column("about")
+def scenarios_text() -> str:
+    """Return the names, titles and durations of the scenarios that come with calllab, as JSON."""
+    listed = [
+        {"name": name, "title": scenario.title, "duration_s": scenario.duration_s}
+        for name, scenario in _scenarios()
+    ]
+    return json.dumps(listed, indent=2)
+
+
+def print_scenarios(width: int | None) -> None:
+    """Print the scenarios that come with calllab, with their durations if there is room."""
+    has_room = width is None or width >= WIDE
+    print_list(
+        [
+            (name, has_room * f"{scenario.duration_s:3g} s  " + scenario.title)
+            for name, scenario in _scenarios()
+        ],
+        width,
+    )
+
+
+def _scenarios() -> Iterator[tuple[str, Scenario]]:
     for name, path in builtin_scenarios().items():
-        scenario = load_scenario(path)
-        table.add_row(escape(name), f"{scenario.duration_s:g}", escape(scenario.title))
-    console.print(table)
+        yield name, load_scenario(path)

@@ -110,7 +110,26 @@ def test_mutants_are_listed() -> None:
     """Each with what is wrong with it."""
     done = calllab("--list")
     assert done.exit_code == 0
-    assert "without-making-offer" in done.output
+    assert (
+        "\nwithout-ignore-offer    no ignore_offer: what fails because it follows an ignored" in done.output
+    )
+    listed = json.loads(calllab("--list", "--json").stdout)
+    assert {"name": "both-polite", "about": "both peers give way"} in listed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--list", "--alice", "adds=2"], "--alice does not go with --list"),
+        (["--replay", __file__, "--json", "--bob", "adds=2"], "--bob, --json do not go with --replay"),
+        (["--replay", __file__, "--list"], "--replay does not go with --list"),
+    ],
+)
+def test_no_option_is_ignored(arguments: list[str], said: str) -> None:
+    """What says nothing about what is to be done is a mistake in usage."""
+    done = calllab(*arguments)
+    assert done.exit_code == 2
+    assert f"Error: {said}" in done.stderr
 
 
 @pytest.mark.parametrize(
