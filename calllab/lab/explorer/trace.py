@@ -108,6 +108,8 @@ class Trace(msgspec.Struct, frozen=True, kw_only=True):
     @classmethod
     def load(cls, path: Path) -> Trace:
         """Return the trace in a file; raises LabError if there is none."""
+        if path.exists() and not path.is_file():
+            raise LabError(f"{path} is no regular file: give a trace that an exploration wrote")
         try:
             text = path.read_bytes()
         except OSError as exc:

@@ -79,4 +79,4 @@ def _find(source: str | Path) -> Path:
         raise ScenarioError(f"{source} is no regular file: give a file with a scenario, or a name")
     near = difflib.get_close_matches(str(source), known, n=3)
     hint = f"did you mean {' or '.join(near)}?" if near else "`calllab run --list` names those that there are"
-    raise ScenarioError(f"there is no scenario {str(source)!r}, neither as a file nor as a name: {hint}")
+    raise ScenarioError(f"there is no scenario {str(source)!r:.100}, neither as a file nor as a name: {hint}")

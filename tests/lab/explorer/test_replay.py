@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 from pathlib import Path
 
 import pytest
@@ -130,6 +131,14 @@ def test_a_file_that_is_no_trace_is_named(tmp_path: Path, text: str) -> None:
     file.write_text(text)
     with pytest.raises(LabError, match=f"^{file}: this is no trace"):
         Trace.load(file)
+
+
+def test_what_is_no_regular_file_is_not_read(tmp_path: Path) -> None:
+    """Nobody waits for a pipe, or reads a device to its end."""
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path, tmp_path / "pipe", Path("/dev/null"), tmp_path / "nowhere"):
+        with pytest.raises(LabError, match=f"^{path} (is no regular file|cannot be read: No such file)"):
+            Trace.load(path)
 
 
 def test_what_is_no_trace_is_refused() -> None:
