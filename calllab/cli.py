@@ -4,43 +4,116 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import sys
-from collections.abc import Callable
 from datetime import datetime
-from functools import wraps
 from pathlib import Path
-from typing import Literal, NoReturn, ParamSpec
+from typing import Any, Literal, NoReturn
 
 import click
+from click.core import ParameterSource
 
 from calllab import __version__
 from calllab.errors import CalllabError
 
 __all__ = ["main"]
 
-P = ParamSpec("P")
-
 EXIT_FAILED = 1
+EXIT_INTERRUPTED = 128 + signal.SIGINT
 
 PATH = click.Path(path_type=Path)
+PORT = click.IntRange(0, 65535)
+SEED = click.IntRange(0, 2**63 - 1)  # as in scenarios
 EXISTING = click.Path(path_type=Path, exists=True)
 
 
-def _sentence_on_failure(command: Callable[P, None]) -> Callable[P, None]:
-    """Turn the package's errors into one sentence and exit code 1."""
+PROXY_EPILOG = """
+\b
+Examples:
+  calllab proxy --relay http://127.0.0.1:8080 --fault "loss=0.05 delay_ms=80"
+  calllab proxy --relay http://127.0.0.1:8080 --port 8081 \\
+      --fault "alice->bob rate_kbps=300 at_s=5 for_s=10" \\
+      --fault "alice->* kind=delay delay_ms=300 types=call-offer" \\
+      --fault "kind=disconnect peer=bob at_s=20 for_s=4"
 
-    @wraps(command)
-    def wrapped(*args: P.args, **kwargs: P.kwargs) -> None:
+\b
+A fault is "DIRECTION name=value name=value ...". Any may say at_s, when it
+begins (seconds from the start), and for_s, how long it lasts (to the end).
+
+\b
+Faults of media (alice->bob is all that Alice sends, *->* what all send):
+  loss=0.1         share of datagrams, 0 to 1; loss_burst=5: in bursts of five
+                   (with loss_good, loss_bad); loss_block=50: exactly so many
+                   of each fifty; loss_before_queue=true
+  delay_ms=100     milliseconds; jitter_ms=20, jitter_distribution (normal,
+                   uniform, exponential, pareto), jitter_correlation=0.5,
+                   allow_reordering=true
+  reorder=0.1      share that comes reorder_hold_ms=30 late
+  duplicate=0.1    share that comes twice
+  rate_kbps=500    kilobits a second, or trace_file=PATH; queue_bytes=20000 or
+                   queue_packets=20; burst_bytes, overhead_bytes=28;
+                   queue_discipline=codel, codel_target_ms, codel_interval_ms
+  blackout=true    nothing gets through
+
+\b
+Faults of signaling have a kind (they know alice->* and *->bob, too):
+  kind=drop        messages are lost
+  kind=delay       they come delay_ms=300 later, and up to jitter_ms=50 more
+  kind=hold        they are kept until the fault ends
+  kind=duplicate   they come copies=1 times more
+  kind=reorder     behind=1 later ones pass, for which they wait wait_ms=1000
+  kind=disconnect  the connection of peer=alice is cut until the fault ends
+With delay and hold, in_order=false lets later messages pass. Which messages:
+  types=T,T,...    call-offer, call-answer, call-ice-candidate, call-accept,
+                   call-reject, call-hangup, message, read, typing, error
+  count=1          at most so many
+  probability=0.5  each with this chance
+"""
+
+
+class _Commands(click.Group):
+    """Ends what fails with one sentence and exit code 1, and what is interrupted with 130, as shells do."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command that was named."""
         try:
-            command(*args, **kwargs)
+            return super().invoke(ctx)
         except CalllabError as exc:
             click.echo(f"calllab: {exc}", err=True)
-            sys.exit(EXIT_FAILED)
+            ctx.exit(EXIT_FAILED)
+        except KeyboardInterrupt:
+            # A terminal shows ^C, without a new line.
+            click.echo("\n" * sys.stderr.isatty() + "calllab: interrupted", err=True)
+            ctx.exit(EXIT_INTERRUPTED)
 
-    return wrapped
+
+def _given() -> dict[str, str]:
+    """Return what was given to the command that runs: names of parameters, and how they are written."""
+    context = click.get_current_context()
+    return {
+        str(param.name): param.opts[0] if isinstance(param, click.Option) else param.human_readable_name
+        for param in context.command.params
+        if context.get_parameter_source(str(param.name)) is not ParameterSource.DEFAULT
+    }
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+def _alone(mode: str, *allowed: str) -> None:
+    """Refuse what says nothing about the option ``mode``, rather than ignore it."""
+    others = [written for name, written in _given().items() if written != mode and name not in allowed]
+    if others:
+        raise click.UsageError(f"{', '.join(others)} {'do' if others[1:] else 'does'} not go with {mode}")
+
+
+def _not_without(mode: str, *names: str) -> None:
+    """Refuse what says something about the option ``mode`` alone."""
+    others = [written for name, written in _given().items() if name in names]
+    if others:
+        raise click.UsageError(f"{', '.join(others)} {'go' if others[1:] else 'goes'} with {mode}")
+
+
+@click.group(
+    cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+)
 @click.version_option(__version__, prog_name="calllab")
 def main() -> None:
     """Make a WebRTC call, break it on purpose, see why, keep the evidence.
@@ -52,9 +125,12 @@ def main() -> None:
 @main.command()
 @click.option("--out", type=PATH, help="Folder for recording and report [default: runs/demo-<time>].")
 @click.option(
-    "--seed", default=7, show_default=True, help="All random choices of media and network follow from it."
+    "--seed",
+    type=SEED,
+    default=7,
+    show_default=True,
+    help="All random choices of media and network follow from it.",
 )
-@_sentence_on_failure
 def demo(out: Path | None, seed: int) -> None:
     """Run a real call, break it on purpose, record and explain it (about a minute).
 
@@ -72,7 +148,9 @@ def demo(out: Path | None, seed: int) -> None:
 @click.argument("scenario", required=False)
 @click.option("--list", "listing", is_flag=True, help="List the scenarios that come with calllab.")
 @click.option("--all", "everything", is_flag=True, help="Run all the scenarios that come with calllab.")
-@click.option("--jobs", type=click.IntRange(min=1), default=2, show_default=True, help="With --all.")
+@click.option(
+    "--jobs", type=click.IntRange(min=1), default=2, show_default=True, help="With --all: how many at a time."
+)
 @click.option("--schema", is_flag=True, help="Print the JSON Schema of scenario files.")
 @click.option("--time", type=click.Choice(["virtual", "real"]), default="virtual", show_default=True)
 @click.option(
@@ -80,12 +158,11 @@ def demo(out: Path | None, seed: int) -> None:
     type=click.Choice(["virtual", "sockets"]),
     help="[default: virtual in virtual time, else sockets if the scenario can run there]",
 )
-@click.option("--seed", type=click.IntRange(min=0), help="Another seed than the scenario's.")
+@click.option("--seed", type=SEED, help="Another seed than the scenario's.")
 @click.option("--set", "changes", multiple=True, metavar="PATH=VALUE", help="As in faults[0].loss=0.2.")
 @click.option("--out", type=PATH, help="Folder of the recording [default: runs/<scenario>-<time>].")
 @click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON.")
 @click.option("--junit", type=PATH, help="With --all: write the outcomes to this JUnit file, too.")
-@_sentence_on_failure
 def run(
     scenario: str | None,
     listing: bool,
@@ -104,24 +181,28 @@ def run(
 
     Exit code 0 only if it does. In virtual time the same scenario and seed have the same digest.
     """
-    from calllab.terminal_run import print_scenarios, run_all, run_command, schema_text
+    from calllab.terminal_list import terminal_width
+    from calllab.terminal_run import print_scenarios, run_all, run_command, scenarios_text, schema_text
 
     if listing:
-        print_scenarios()
+        _alone("--list", "as_json")
+        if as_json:
+            click.echo(scenarios_text())
+        else:
+            print_scenarios(terminal_width())
     elif schema:
+        _alone("--schema", "as_json")
         click.echo(schema_text())
     elif everything:
-        if scenario is not None or changes:
-            raise click.UsageError("--all runs all scenarios as they are: name none, and --set nothing")
+        _alone("--all", "jobs", "time", "network", "seed", "out", "as_json", "junit")
         holds = run_all(
             time=time, network=network, seed=seed, jobs=jobs, out=out, as_json=as_json, junit=junit
         )
         sys.exit(0 if holds else EXIT_FAILED)
-    elif junit is not None:
-        raise click.UsageError("--junit goes with --all")
     elif scenario is None:
         raise click.UsageError("name a scenario, or use --list or --all")
     else:
+        _not_without("--all", "jobs", "junit")
         out = out or Path("runs") / f"{Path(scenario).stem}-{datetime.now():%Y%m%d-%H%M%S}"
         holds = run_command(
             scenario, time=time, network=network, seed=seed, changes=changes, out=out, as_json=as_json
@@ -145,7 +226,6 @@ def run(
 @click.option("--replay", "trace", type=EXISTING, help="Replay a trace of --out on real peer connections.")
 @click.option("--out", type=PATH, help="Folder for the traces and their ladders [default: none is written].")
 @click.option("--json", "as_json", is_flag=True, help="Print what was found as JSON.")
-@_sentence_on_failure
 def explore(
     alice: str,
     bob: str,
@@ -177,12 +257,18 @@ def explore(
     connections is what it says, or, with another --mutant than its own, an agreement.
     """  # noqa: D301 -- the marker of click is a backspace character
     from calllab.lab.explorer import Wishes
-    from calllab.terminal_explore import explore_command, print_mutants, replay_command
+    from calllab.terminal_explore import explore_command, mutants_text, print_mutants, replay_command
+    from calllab.terminal_list import terminal_width
 
     if listing:
-        print_mutants()
+        _alone("--list", "as_json")
+        if as_json:
+            click.echo(mutants_text())
+        else:
+            print_mutants(terminal_width())
         return
     if trace is not None:
+        _alone("--replay", "mutant")
         sys.exit(0 if replay_command(trace, mutant) else EXIT_FAILED)
     holds = explore_command(
         Wishes.parse(alice),
@@ -201,7 +287,6 @@ def explore(
 @main.command()
 @click.argument("path", type=EXISTING)
 @click.option("--json", "as_json", is_flag=True, help="Print the diagnosis as JSON.")
-@_sentence_on_failure
 def diagnose(path: Path, as_json: bool) -> None:
     """Say what was wrong with a call, from its recording PATH (a folder or .zip) alone."""
     from calllab.diagnosis import diagnose as find
@@ -218,7 +303,6 @@ def diagnose(path: Path, as_json: bool) -> None:
 @main.command()
 @click.argument("recording", type=EXISTING)
 @click.option("--out", type=PATH, help="The HTML file [default: report.html beside the recording].")
-@_sentence_on_failure
 def report(recording: Path, out: Path | None) -> None:
     """Write one self-contained HTML report of RECORDING (a folder or .zip)."""
     from calllab.lab import Recording
@@ -242,17 +326,16 @@ def lab(folder: Path) -> None:
     _become("jupyterlab", str(folder))
 
 
-@main.command()
+@main.command(epilog=PROXY_EPILOG)
 @click.option("--relay", required=True, metavar="URL", help="The service, as http://127.0.0.1:8080.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Where to listen for clients.")
-@click.option("--port", default=0, help="The port for clients [default: a free one].")
+@click.option("--port", type=PORT, default=0, help="The port for clients [default: a free one].")
 @click.option(
     "--fault", "faults", multiple=True, metavar="FAULT", help="What to break, see below; may be repeated."
 )
 @click.option("--allow", multiple=True, metavar="NETWORK", help="Where else media may go, as 10.0.0.0/8.")
 @click.option("--no-media", is_flag=True, help="Break signaling alone, and leave the media's path as it is.")
-@click.option("--seed", default=0, show_default=True, help="All random choices follow from it.")
-@_sentence_on_failure
+@click.option("--seed", type=SEED, default=0, show_default=True, help="All random choices follow from it.")
 def proxy(
     relay: str,
     host: str,
@@ -264,11 +347,13 @@ def proxy(
 ) -> None:
     """Stand between any client and the service, and break signaling and media on purpose.
 
-    A fault is a direction and settings: "alice->bob loss=0.1 at_s=5 for_s=10" for media, and for signaling
-    the same with a kind: "alice->bob kind=drop types=call-offer count=1", "kind=disconnect peer=alice".
+    Clients use the address that is printed instead of the service's. Ctrl-C ends it, with a count of what
+    passed.
     """
     from calllab.lab.proxy_command import run_proxy
 
+    if no_media and allow:
+        raise click.UsageError("--allow does not go with --no-media")
     asyncio.run(
         run_proxy(
             relay,

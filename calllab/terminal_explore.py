@@ -6,12 +6,11 @@ import time
 from pathlib import Path
 
 import msgspec
-from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.status import Status
-from rich.table import Table
 
+from calllab.errors import RecordingError
 from calllab.lab.explorer import (
     MUTANTS,
     Exploration,
@@ -22,9 +21,11 @@ from calllab.lab.explorer import (
     find_mutant,
     replay_in_virtual_time,
 )
+from calllab.lab.folder import make_own_folder
 from calllab.report.ladder_text import text_ladder
+from calllab.terminal_list import print_list
 
-__all__ = ["explore_command", "print_mutants", "replay_command"]
+__all__ = ["explore_command", "mutants_text", "print_mutants", "replay_command"]
 
 
 class _ExploreScreen:
@@ -67,8 +68,13 @@ def explore_command(
     as_json: bool,
     console: Console | None = None,
 ) -> bool:
-    """Explore while a person watches, and return whether every invariant holds in every state."""
+    """Explore while a person watches, and return whether every invariant holds in every state.
+
+    What was found is told before it is written to ``out``.
+    """
     console = console or Console(highlight=False)
+    if out is not None:
+        make_own_folder(out, "exploration")
     screen = _ExploreScreen(Console(stderr=True) if as_json else console)
     try:
         found = explore(
@@ -83,17 +89,14 @@ def explore_command(
         )
     finally:
         took_s = screen.stop()
-    written = [] if out is None else _write(found, out)
     if as_json:
-        print(
-            msgspec.json.format(
-                msgspec.json.encode({**found.to_plain(), "seconds": round(took_s, 3)})
-            ).decode()
-        )
-        return found.holds
-    _print(found, took_s, max_states, console)
-    for path in written:
-        console.print(f"written  {escape(str(path))}", soft_wrap=True)
+        plain = {**found.to_plain(), "seconds": round(took_s, 3)}
+        print(msgspec.json.format(msgspec.json.encode(plain)).decode())
+    else:
+        _print(found, took_s, max_states, console)
+    for path in [] if out is None else _write(found, out):
+        if not as_json:
+            console.print(f"written  {escape(str(path))}", soft_wrap=True)
     return found.holds
 
 
@@ -116,15 +119,15 @@ def replay_command(path: Path, mutant: str | None, console: Console | None = Non
     return done.as_expected
 
 
-def print_mutants(console: Console | None = None) -> None:
+def mutants_text() -> str:
+    """Return the names of all mutants and what is wrong with each, as JSON."""
+    listed = [{"name": mutant.name, "about": mutant.about} for mutant in MUTANTS.values()]
+    return msgspec.json.format(msgspec.json.encode(listed)).decode()
+
+
+def print_mutants(width: int | None) -> None:
     """Print the names of all mutants and what is wrong with each."""
-    console = console or Console(highlight=False)
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="bold")
-    table.add_column("mutant", no_wrap=True)
-    table.add_column("what is wrong with it")
-    for mutant in MUTANTS.values():
-        table.add_row(escape(mutant.name), escape(mutant.about))
-    console.print(table)
+    print_list([(mutant.name, mutant.about) for mutant in MUTANTS.values()], width)
 
 
 def _print(found: Exploration, took_s: float, max_states: int, console: Console) -> None:
@@ -166,21 +169,26 @@ def _in_words(wishes: Wishes) -> str:
 
 
 def _write(found: Exploration, folder: Path) -> list[Path]:
-    """Write the exploration, and each trace with its picture; return what a person will look at."""
+    """Write the exploration, and each trace with its picture; return what a person will look at.
+
+    Raises :exc:`~calllab.errors.RecordingError` if the folder cannot be written.
+    """
     from calllab.report.ladder_explore import plot_trace
 
-    folder.mkdir(parents=True, exist_ok=True)
-    summary = folder / "exploration.json"
-    summary.write_bytes(msgspec.json.format(msgspec.json.encode(found.to_plain()), indent=1) + b"\n")
     traces = {f"{broken.kind}-{number}": broken.trace for number, broken in enumerate(found.breaks, start=1)}
     if not traces and found.sample is not None:
         traces = {"agreement": found.sample}
-    written = [summary]
-    for name, trace in traces.items():
-        path = folder / f"{name}.json"
-        path.write_text(trace.to_json(), encoding="utf-8")
-        figure = plot_trace(trace)
-        for suffix in (".svg", ".png"):
-            figure.savefig(path.with_suffix(suffix))
-        written += [path, path.with_suffix(".svg"), path.with_suffix(".png")]
+    written = [folder / "exploration.json"]
+    try:
+        plain = msgspec.json.encode(found.to_plain())
+        written[0].write_bytes(msgspec.json.format(plain, indent=1) + b"\n")
+        for name, trace in traces.items():
+            path = folder / f"{name}.json"
+            path.write_text(trace.to_json(), encoding="utf-8")
+            figure = plot_trace(trace)
+            for suffix in (".svg", ".png"):
+                figure.savefig(path.with_suffix(suffix))
+            written += [path, path.with_suffix(".svg"), path.with_suffix(".png")]
+    except OSError as exc:
+        raise RecordingError(f"{folder} cannot be written: {exc.strerror or exc}") from exc
     return written

@@ -4,27 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
 import msgspec
-from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn
-from rich.table import Table
 
 from calllab.errors import CalllabError
+from calllab.lab.folder import make_folder
 from calllab.lab.kinds import ClockKind, NetworkKind
 from calllab.lab.scenario import Judgement, Scenario, builtin_scenarios, json_schema, load_scenario
+from calllab.lab.scenario.check import check_clock
 from calllab.lab.scenario.progress import Progress as RunProgress
 from calllab.report import write_junit
+from calllab.report.junit import check_junit
+from calllab.terminal_list import WIDE, print_list
 from calllab.trial import Trial, try_scenario
 
-__all__ = ["RunScreen", "print_scenarios", "run_all", "run_command", "schema_text"]
+__all__ = ["RunScreen", "print_scenarios", "run_all", "run_command", "scenarios_text", "schema_text"]
 
 
 class RunScreen:
@@ -118,8 +120,13 @@ def run_all(
 
     Those that fail print the expectations that do not hold, or why they could not run.  With ``as_json`` the
     lines go to standard error, and the outcomes to standard output at the end; ``junit`` is a file for them.
-    Returns whether all hold.
+    Returns whether all hold.  Raises CalllabError before anything runs if there is no place for the outcomes.
     """
+    check_clock(time, network)
+    if out is not None:
+        make_folder(out)
+    if junit is not None:
+        check_junit(junit)
     outcomes = asyncio.run(_run_all(time, network, seed, jobs, out, Console(highlight=False, stderr=as_json)))
     if as_json:
         print(json.dumps(outcomes, indent=2))
@@ -175,14 +182,27 @@ def schema_text() -> str:
     return msgspec.json.format(msgspec.json.encode(json_schema()), indent=2).decode()
 
 
-def print_scenarios(console: Console | None = None) -> None:
-    """Print the names and titles of the scenarios that come with calllab."""
-    console = console or Console(highlight=False)
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="bold")
-    table.add_column("scenario", no_wrap=True)
-    table.add_column("s", justify="right")
-    table.add_column("about")
+def scenarios_text() -> str:
+    """Return the names, titles and durations of the scenarios that come with calllab, as JSON."""
+    listed = [
+        {"name": name, "title": scenario.title, "duration_s": scenario.duration_s}
+        for name, scenario in _scenarios()
+    ]
+    return json.dumps(listed, indent=2)
+
+
+def print_scenarios(width: int | None) -> None:
+    """Print the scenarios that come with calllab, with their durations if there is room."""
+    has_room = width is None or width >= WIDE
+    print_list(
+        [
+            (name, has_room * f"{scenario.duration_s:3g} s  " + scenario.title)
+            for name, scenario in _scenarios()
+        ],
+        width,
+    )
+
+
+def _scenarios() -> Iterator[tuple[str, Scenario]]:
     for name, path in builtin_scenarios().items():
-        scenario = load_scenario(path)
-        table.add_row(escape(name), f"{scenario.duration_s:g}", escape(scenario.title))
-    console.print(table)
+        yield name, load_scenario(path)

@@ -19,7 +19,7 @@ from calllab.signaling import PlannedFault, SignalingEvent, SignalingFault, Sign
 from calllab.signaling.channel import Message
 from calllab.signaling.ws_proxy import ProxyEvent, SignalingProxy
 
-__all__ = ["CallProxy", "MediaFault"]
+__all__ = ["CallProxy", "MediaFault", "senders_of"]
 
 _DIRECTION = re.compile(r"\s*([a-z0-9._-]+|\*)\s*(<?->)\s*([a-z0-9._-]+|\*)\s*")
 
@@ -103,7 +103,7 @@ class CallProxy:
         send.  Times and settings are as of :meth:`calllab.Lab.fault`.  Raises
         :exc:`~calllab.errors.InvalidSetting` if something makes no sense.
         """
-        senders = _senders(direction)
+        senders = senders_of(direction)
         if self.media is None:
             raise InvalidSetting("this proxy leaves media alone: make it with media=True")
         numbers = [await self.media.fault(sender, at_s=at_s, for_s=for_s, **settings) for sender in senders]
@@ -152,8 +152,8 @@ class CallProxy:
         return message
 
 
-def _senders(direction: str) -> tuple[str, ...]:
-    """Return whose links a direction is about."""
+def senders_of(direction: str) -> tuple[str, ...]:
+    """Return whose links a direction is about; raises InvalidSetting if it is no direction of links."""
     match = _DIRECTION.fullmatch(direction)
     if match is None:
         raise InvalidSetting(f"direction={direction!r}: write 'alice->bob', or 'alice<->bob' for both")

@@ -6,13 +6,16 @@ import asyncio
 import shlex
 import signal
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 
 from calllab.errors import InvalidSetting
-from calllab.lab.proxies import CallProxy
+from calllab.lab.proxies import CallProxy, senders_of
+from calllab.lab.scenario.links import LinkFault
+from calllab.lab.scenario.shape import explained, setting_words
 from calllab.network import read_trace
+from calllab.network.timeline import Timeline
 from calllab.signaling import SignalingEvent, SignalingFault
 from calllab.signaling.ws_proxy import ProxyEvent
 
@@ -20,7 +23,10 @@ __all__ = ["parse_fault", "run_proxy"]
 
 _TEXTS: Final = ("direction", "kind", "peer", "trace", "trace_file")
 """What is text even if it looks like a number: a user may be called 123."""
+_TIMES: Final = frozenset({"at_s", "for_s"})
 _SHOWN: Final = 40
+
+_T = TypeVar("_T")
 
 
 def parse_fault(text: str) -> SignalingFault | tuple[str, dict[str, Any]]:
@@ -32,8 +38,7 @@ def parse_fault(text: str) -> SignalingFault | tuple[str, dict[str, Any]]:
         words = shlex.split(text)
     except ValueError as error:
         raise InvalidSetting(f"--fault {text!r}: {error}") from error
-    direction = words.pop(0) if words and "=" not in words[0] else "*->*"
-    settings: dict[str, Any] = {}
+    settings: dict[str, Any] = {"direction": words.pop(0)} if words and "=" not in words[0] else {}
     for word in words:
         name, equals, value = word.partition("=")
         if not equals or not value:
@@ -41,20 +46,32 @@ def parse_fault(text: str) -> SignalingFault | tuple[str, dict[str, Any]]:
         if name in settings:
             raise InvalidSetting(f"--fault {text!r}: {name} is there twice")
         settings[name] = _value(name, value)
-    if "trace_file" in settings:
-        if "trace" in settings:
-            raise InvalidSetting(f"--fault {text!r}: give one of trace and trace_file")
-        settings["trace"] = read_trace(settings.pop("trace_file"))
-    if "kind" not in settings:
-        if not settings.keys() - {"at_s", "for_s"}:
-            raise InvalidSetting(f"--fault {text!r}: say what to break, as in loss=0.1, or kind=drop")
-        return direction, settings
-    if settings["kind"] != "disconnect":
-        settings["direction"] = direction
+    if "trace_file" in settings and "trace" in settings:
+        raise InvalidSetting(f"--fault {text!r}: give one of trace and trace_file")
+    if "kind" not in settings and not settings.keys() - {"direction", *_TIMES}:
+        raise InvalidSetting(f"--fault {text!r}: say what to break, as in loss=0.1, or kind=drop")
     try:
-        return msgspec.convert(settings, SignalingFault)
+        return _converted(settings, SignalingFault) if "kind" in settings else _media_fault(settings)
+    except InvalidSetting as error:
+        raise InvalidSetting(f"--fault {text!r}: {setting_words(str(error)) or error}") from error
+
+
+def _media_fault(settings: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    direction = settings.pop("direction", "*->*")
+    senders_of(direction)
+    if "trace_file" in settings:
+        settings["trace"] = read_trace(settings.pop("trace_file"))
+    changes = {name: value for name, value in settings.items() if name not in _TIMES}
+    _converted({"direction": direction, **changes}, LinkFault)
+    Timeline().plan(settings.get("at_s", 0.0), settings.get("for_s"), changes)
+    return direction, settings
+
+
+def _converted(data: dict[str, Any], kind: type[_T]) -> _T:
+    try:
+        return msgspec.convert(data, kind)
     except msgspec.ValidationError as error:
-        raise InvalidSetting(f"--fault {text!r}: {error}") from error
+        raise InvalidSetting(explained(data, kind, "", str(error)).lstrip(".: ")) from error
 
 
 async def run_proxy(
@@ -73,6 +90,11 @@ async def run_proxy(
     Raises :exc:`~calllab.errors.LabError` if they do not start, or a fault makes no sense.
     """
     parsed = [parse_fault(text) for text in faults]
+    for text, fault in zip(faults, parsed, strict=True):
+        if not media and not isinstance(fault, SignalingFault):
+            raise InvalidSetting(
+                f"--fault {text!r}: --no-media leaves the media as it is: leave out one of them"
+            )
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):

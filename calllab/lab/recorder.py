@@ -13,6 +13,7 @@ from typing import Any, Self
 import msgspec
 
 from calllab.errors import RecordingError
+from calllab.lab.folder import make_own_folder
 from calllab.lab.recording import META, SERIES, Recording, Row, normalised
 
 __all__ = ["Recorder"]
@@ -51,9 +52,7 @@ class Recorder:
         if self._path is None:
             return self
         try:
-            self._path.mkdir(parents=True, exist_ok=True)
-            if any(self._path.iterdir()):
-                raise RecordingError(f"{self._path} is not empty: give the recording a folder of its own")
+            make_own_folder(self._path, "recording")
             for name in SERIES:
                 self._files[name] = (self._path / name).open("wb")
         except OSError as exc:

@@ -10,10 +10,18 @@ from xml.etree import ElementTree
 
 from calllab.errors import RecordingError
 
-__all__ = ["write_junit"]
+__all__ = ["check_junit", "write_junit"]
 
 # XML 1.0 has no way at all to write the other control characters.
 _UNWRITABLE: Final = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+def check_junit(path: Path) -> None:
+    """Raise RecordingError if the file cannot be written; it stays as it is, or is made and empty."""
+    try:
+        path.open("ab").close()
+    except OSError as exc:
+        raise _unwritable(path, exc) from exc
 
 
 def write_junit(outcomes: Iterable[Mapping[str, Any]], path: Path | str) -> Path:
@@ -41,8 +49,12 @@ def write_junit(outcomes: Iterable[Mapping[str, Any]], path: Path | str) -> Path
     try:
         ElementTree.ElementTree(root).write(path, encoding="utf-8", xml_declaration=True)
     except OSError as exc:
-        raise RecordingError(f"{path} cannot be written: {exc.strerror or exc}") from exc
+        raise _unwritable(path, exc) from exc
     return path
+
+
+def _unwritable(path: Path, error: OSError) -> RecordingError:
+    return RecordingError(f"{path} cannot be written: {error.strerror or error}")
 
 
 def _case(outcome: Mapping[str, Any]) -> ElementTree.Element:

@@ -122,10 +122,11 @@ class SignalingProxy:
         site = web.TCPSite(runner, self._host, self._port)
         try:
             await site.start()
-        except OSError as error:
+        except (OSError, OverflowError) as error:  # OverflowError: a port over 65535, or below 0
             await self._stack.aclose()
+            why = getattr(error, "strerror", None) or error
             raise LabError(
-                f"the proxy cannot listen on {self._host} port {self._port} ({error.strerror or error}): "
+                f"the proxy cannot listen on {self._host} port {self._port} ({why}): "
                 "give another --port, or 0 to have one found"
             ) from error
         host, port = runner.addresses[0][:2]

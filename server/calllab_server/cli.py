@@ -26,6 +26,7 @@ __all__ = ["main"]
 
 _log = logging.getLogger(__name__)
 
+PORT: Final = click.IntRange(0, 65535)
 _STDIN: Final = 0
 _STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
@@ -85,9 +86,9 @@ class _Ports(click.ParamType[tuple[int, int]]):
 
 @click.command(epilog=_EPILOG, context_settings={"max_content_width": 110, "show_default": True})
 @click.option("--host", default="127.0.0.1", envvar="CALLLAB_HOST", help="Address for HTTP and TURN.")
-@click.option("--port", type=int, default=0, envvar="CALLLAB_PORT", help="TCP port of HTTP; 0: a free one.")
+@click.option("--port", type=PORT, default=0, envvar="CALLLAB_PORT", help="TCP port of HTTP; 0: a free one.")
 @click.option(
-    "--turn-port", type=int, default=0, envvar="CALLLAB_TURN_PORT", help="UDP port of TURN; 0: a free one."
+    "--turn-port", type=PORT, default=0, envvar="CALLLAB_TURN_PORT", help="UDP port of TURN; 0: a free one."
 )
 @click.option(
     "--database",

@@ -17,7 +17,7 @@ import pytest
 from calllab.call import Call, Phone
 from calllab.errors import InvalidSetting
 from calllab.lab.proxies import CallProxy
-from calllab.lab.proxy_command import parse_fault
+from calllab.lab.proxy_command import parse_fault, run_proxy
 from calllab.media import SpeechTrack
 from calllab.network import NetworkInterface
 from calllab.rtc import MediaStream
@@ -224,6 +224,10 @@ async def test_signaling_faults_and_events(service: Service) -> None:
 def test_faults_are_read_from_the_command_line() -> None:
     """A kind makes a fault of signaling; the rest are settings of a link; nonsense is named."""
     assert parse_fault("alice->bob loss=0.1 at_s=5") == ("alice->bob", {"loss": 0.1, "at_s": 5})
+    assert parse_fault("direction=alice->bob loss=0.1") == ("alice->bob", {"loss": 0.1})
+    assert parse_fault("kind=drop direction=alice->bob") == SignalingFault(
+        kind="drop", direction="alice->bob"
+    )
     assert parse_fault("blackout=true for_s=3") == ("*->*", {"blackout": True, "for_s": 3})
     assert parse_fault("alice->* kind=drop types=call-offer,call-answer count=1") == SignalingFault(
         kind="drop", direction="alice->*", types=("call-offer", "call-answer"), count=1
@@ -234,6 +238,58 @@ def test_faults_are_read_from_the_command_line() -> None:
     for wrong in ("", "alice->bob", "loss", "kind=nonsense", "kind=drop count=x", "at_s=3", "loss="):
         with pytest.raises(InvalidSetting, match="--fault"):
             parse_fault(wrong)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("kind=drop count=x", "count: expected a number or null, got 'x'"),
+        ("kind=drop count=0", "count: expected a whole number from 1 to 1000000, got 0"),
+        ("kind=drop typs=call-offer", "unknown member 'typs': did you mean types?"),
+        (
+            "kind=nonsense",
+            "kind: expected one of delay, disconnect, drop, duplicate, hold, reorder, got 'nons",
+        ),
+        (
+            "kind=delay delay_ms=5 for_s=-1",
+            "for_s: expected a number from 0 to 86400 or null for no end, got",
+        ),
+        ("alice->bob loss=8", "loss: expected a number from 0 to 1, got 8"),
+        ("alice->bob los=0.1", "unknown member 'los': did you mean loss?"),
+        ("alice->bob loss=8%", "loss: expected a number, got '8%'"),
+        ("alice->bob loss_burst=3", "a fault that names loss_burst must name loss too"),
+        ("alice->bob loss=0.1 at_s=-1", "at_s: expected seconds from the start, 0 or more, got -1"),
+        ("alice->bob loss=0.1 for_s=0", "for_s: expected seconds, more than 0, or null for no end, got 0"),
+        ("alice->bob loss=0.1 at_s=soon", "at_s: expected seconds from the start, 0 or more, got 'soon'"),
+        (
+            "alice->bob kind=disconnect peer=bob",
+            "direction: 'alice->bob' says nothing about kind='disconnect'",
+        ),
+        ("alice->bob direction=bob->alice loss=0.1", "direction is there twice"),
+        ("*->bob loss=0.1", "direction: '*->bob': a link is its sender's"),
+        ("alice loss=0.1", "direction: expected 'alice->bob', or 'alice<->bob' for both, got 'alice'"),
+    ],
+)
+def test_wrong_faults_are_told_in_the_words_of_scenarios(text: str, said: str) -> None:
+    """With the fault that it is about, before anything is started."""
+    with pytest.raises(InvalidSetting) as caught:
+        parse_fault(text)
+    assert str(caught.value).startswith(f"--fault {text!r}: {said}")
+
+
+async def test_a_fault_of_media_needs_a_proxy_of_media() -> None:
+    """--no-media and a fault of media exclude each other, which is said in the words of the command."""
+    with pytest.raises(InvalidSetting, match=r"^--fault 'loss=0\.1': --no-media leaves the media as it is"):
+        await run_proxy(
+            "http://127.0.0.1:9",
+            host="127.0.0.1",
+            port=0,
+            faults=["kind=drop", "loss=0.1"],
+            allowed=[],
+            media=False,
+            seed=0,
+            say=print,
+        )
 
 
 def test_a_trace_and_names_on_the_command_line(tmp_path: Path) -> None:

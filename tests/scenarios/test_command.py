@@ -15,6 +15,7 @@ from click.testing import CliRunner
 from calllab import Recording, load_scenario
 from calllab.cli import main
 from calllab.lab.scenario import builtin_scenarios, run_scenario
+from calllab.terminal_run import print_scenarios
 
 
 @pytest.fixture
@@ -134,8 +135,65 @@ def test_all_goes_on_after_one_that_cannot_run(
     assert (suite.get("tests"), suite.get("failures"), suite.get("errors")) == ("2", "0", "1")
 
 
-def test_all_takes_no_scenario(runner: CliRunner) -> None:
-    """--all with a name or a change is a mistake, and says so."""
-    done = runner.invoke(main, ["run", "missed", "--all"])
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--junit", "/proc/nowhere/results.xml"], "/proc/nowhere/results.xml cannot be written"),
+        (["--out", "/proc/nowhere"], "/proc/nowhere cannot be written"),
+        (["--network", "sockets"], "virtual time cannot run on real sockets"),
+    ],
+)
+def test_all_knows_before_it_runs_what_no_scenario_could_do(
+    runner: CliRunner, monkeypatch: pytest.MonkeyPatch, arguments: list[str], said: str
+) -> None:
+    """What would fail for each scenario, or after the last one, is one sentence before the first one."""
+    monkeypatch.setattr("calllab.terminal_run.try_scenario", None)
+    done = runner.invoke(main, ["run", "--all", *arguments])
+    assert done.exit_code == 1
+    assert done.stdout == ""
+    assert done.stderr.startswith("calllab: ")
+    assert said in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ("missed --all", "SCENARIO does not go with --all"),
+        ("missed --list", "SCENARIO does not go with --list"),
+        ("--list --schema", "--schema does not go with --list"),
+        ("--schema --all", "--all does not go with --schema"),
+        ("--list --seed 3 --out x", "--seed, --out do not go with --list"),
+        ("--all --set seed=3", "--set does not go with --all"),
+        ("missed --jobs 2", "--jobs goes with --all"),
+        ("missed --junit x.xml --jobs 3", "--jobs, --junit go with --all"),
+        ("", "name a scenario, or use --list or --all"),
+    ],
+)
+def test_no_option_is_ignored(runner: CliRunner, arguments: str, said: str) -> None:
+    """What says nothing about what is to be done is a mistake in usage."""
+    done = runner.invoke(main, ["run", *arguments.split()])
     assert done.exit_code == 2
-    assert "name none" in done.stderr
+    assert f"Error: {said}" in done.stderr
+    assert done.stdout == ""
+
+
+def test_the_list_is_json_for_programs(runner: CliRunner) -> None:
+    """--list --json has name, title and duration of each scenario."""
+    listed = json.loads(runner.invoke(main, ["run", "--list", "--json"]).stdout)
+    assert [each["name"] for each in listed] == list(builtin_scenarios())
+    assert listed[0].keys() == {"name", "title", "duration_s"}
+    assert {type(each["duration_s"]) for each in listed} == {float}
+    assert runner.invoke(main, ["run", "--schema", "--json"]).exit_code == 0
+
+
+@pytest.mark.parametrize(("width", "most_broken"), [(80, 6), (100, 1), (120, 0), (None, 0)])
+def test_the_list_uses_the_width_that_there_is(
+    capsys: pytest.CaptureFixture[str], width: int | None, most_broken: int
+) -> None:
+    """A title is on the line of its name if it fits; where nobody looks each scenario is one line."""
+    print_scenarios(width)
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= (width or 200)
+    assert len(builtin_scenarios()) <= len(lines) <= len(builtin_scenarios()) + most_broken
+    assert "blackout-for-good " in lines[1]
+    assert lines[1].endswith("The network dies and does not come back")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import msgspec
@@ -58,10 +57,36 @@ def metric(**members: Any) -> dict[str, Any]:
         (metric(op="=>"), "$.expect.metrics[0].op: expected one of"),
         # Out of range
         (plain(duration_s=-1), "$.duration_s: expected a number over 0, got -1"),
-        (plain(duration_s=1e9), "$.duration_s: expected a number of at most 3600, got 1000000000.0"),
+        (plain(duration_s=1e9), "$.duration_s: expected a number of at most 3600, got 1000000000"),
         (plain(seed=-1), "$.seed: expected a number of at least 0, got -1"),
-        (fault(loss=8), "$.faults[1].loss: expected a number from 0 to 1, got 8"),
-        (fault(delay_ms=-5), "$.faults[1].delay_ms: expected a number from 0 to 60000, got -5.0"),
+        (fault(loss=8), "$.faults[1].loss: expected a number from 0 to 1, got 8\n"),
+        (fault(loss=1.5), "$.faults[1].loss: expected a number from 0 to 1, got 1.5\n"),
+        (fault(delay_ms=-5), "$.faults[1].delay_ms: expected a number from 0 to 60000, got -5\n"),
+        (
+            fault(rate_kbps=0),
+            "$.faults[1].rate_kbps: expected a number from 0.1 to 100000000 or null, got 0\n",
+        ),
+        (
+            fault(rate_kbps=1e12),
+            "$.faults[1].rate_kbps: expected a number from 0.1 to 100000000 or null, got 1000000000000\n",
+        ),
+        (fault(rate_kbps="8M"), "$.faults[1].rate_kbps: expected a number or null, got '8M'\n"),
+        (
+            plain(signaling_faults=[{"kind": "delay", "delay_ms": 5, "for_s": -2}]),
+            "$.signaling_faults[0].for_s: expected a number from 0 to 86400 or null for no end, got -2\n",
+        ),
+        (
+            plain(signaling_faults=[{"kind": "drop", "for_s": 0}]),
+            "$.signaling_faults[0].for_s: 0: a drop that lasts no time does nothing: give more, or null\n",
+        ),
+        (
+            fault(loss=0.1, loss_block=2),
+            "$.faults[1].loss: 0.1 of loss_block=2 datagrams rounds to none: give a larger block\n",
+        ),
+        (
+            plain(signaling_faults=[{"kind": "disconnect"}]),
+            "$.signaling_faults[0].peer: null: say whose connection is cut",
+        ),
         (fault(loss=0.1, at_s=-1), "$.faults[1].at_s: expected a number of at least 0, got -1"),
         (fault(loss=0.1, for_s=0), "$.faults[1].for_s: expected a number over 0, got 0"),
         (
@@ -158,8 +183,9 @@ def metric(**members: Any) -> dict[str, Any]:
 )
 def test_what_cannot_be_is_refused_with_path_and_reason(data: Any, said: str) -> None:
     """Wrong types, names, ranges, times and references: each error has path, expectation and value."""
-    with pytest.raises(ScenarioError, match=re.escape(said)):
+    with pytest.raises(ScenarioError) as caught:
         scenario_from(data)
+    assert said in f"{caught.value}\n"
 
 
 def test_all_that_does_not_fit_together_is_told_at_once() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import zipfile
@@ -58,11 +59,11 @@ def test_seeds_differ() -> None:
 
 
 def test_what_cannot_be_found_is_told_with_near_names(tmp_path: Path) -> None:
-    """An unknown name, a folder and an unreadable text each get a sentence."""
+    """An unknown name and an unreadable text each get a sentence."""
     with pytest.raises(ScenarioError, match=r"no scenario 'loss-unifrom'.*did you mean loss-uniform"):
         load_scenario("loss-unifrom")
     with pytest.raises(ScenarioError, match="neither as a file nor as a name"):
-        load_scenario(tmp_path)
+        load_scenario("x" * 5000)
     file = tmp_path / "mine.yaml"
     file.write_text("title: [")
     with pytest.raises(ScenarioError, match=r"mine\.yaml is not YAML: line 2"):
@@ -70,6 +71,17 @@ def test_what_cannot_be_found_is_told_with_near_names(tmp_path: Path) -> None:
     file.write_text("title: x")
     with pytest.raises(ScenarioError, match=r"mine\.yaml: \$: 'duration_s' is missing"):
         load_scenario(file)
+
+
+def test_what_is_no_regular_file_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder, a pipe and a device are called what they are, and nobody waits for them."""
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path, tmp_path / "pipe", Path("/dev/zero")):
+        with pytest.raises(ScenarioError, match=f"^{path} is no regular file"):
+            load_scenario(path)
+    (tmp_path / "blackout").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert load_scenario("blackout").title
 
 
 def test_a_profile_takes_the_place_of_the_common_link() -> None:

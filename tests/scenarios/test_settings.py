@@ -12,6 +12,7 @@ import pytest
 
 from calllab import Recording
 from calllab.diagnosis import diagnose
+from calllab.errors import ScenarioError
 from calllab.lab.kinds import NetworkKind
 from calllab.lab.scenario import Judgement, Scenario, judge, load_scenario, run, run_scenario, scenario_from
 from calllab.lab.scenario.progress import Progress
@@ -89,6 +90,16 @@ def digest(scenario: Path, seed: int, hash_seed: str) -> str:
         check=True,
     )
     return done.stdout.strip()
+
+
+@pytest.mark.parametrize("seed", [-1, 2**63, 2**80, 1.5, True])
+async def test_another_seed_is_one_that_a_scenario_could_have(seed: int) -> None:
+    """What is recorded can be run again, so its seed is in the range that scenarios allow."""
+    scenario = load_scenario("rejected")
+    with pytest.raises(ScenarioError, match=r"seed: expected a whole number from 0 to 9223372036854775807"):
+        run_scenario(scenario, seed=seed)
+    with pytest.raises(ScenarioError, match="seed"):
+        await run(scenario, seed=seed)
 
 
 def test_virtual_time_repeats_to_the_byte(tmp_path: Path) -> None:

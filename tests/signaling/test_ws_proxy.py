@@ -390,6 +390,10 @@ async def test_addresses_are_checked(proxy: SignalingProxy) -> None:
     with pytest.raises(LabError, match="cannot listen"):
         async with SignalingProxy(proxy.url, port=int(proxy.url.rpartition(":")[2])):
             pass
+    for port in (99_999, -1):
+        with pytest.raises(LabError, match=f"cannot listen on 127.0.0.1 port {port}"):
+            async with SignalingProxy(proxy.url, port=port):
+                pass
 
 
 async def test_only_the_service_can_be_reached(proxy: SignalingProxy) -> None:

@@ -111,12 +111,18 @@ def explore(
     :param until_broken: end at the first state that breaks an invariant: its trace is a shortest one of all.
     :param on_progress: called now and then.
 
-    Raises LabError for an unknown mutant, or a number that cannot be explored.
+    Raises LabError for an unknown mutant, a number that cannot be explored, or peers that wish for nothing
+    that they would negotiate about.
     """
     if not 0 <= established <= 9 or not 0 <= candidates <= 9 or not 1 <= max_states <= _MOST_STATES:
         raise LabError(
             f"established={established}, candidates={candidates}, max_states={max_states}: "
             f"the first two are numbers from 0 to 9, the last one from 1 to {_MOST_STATES}"
+        )
+    if not (alice.adds or bob.adds or (established and (alice.restarts or bob.restarts))):
+        raise LabError(
+            "these peers would never negotiate, and nothing can be said of that: give one of them adds=1, or "
+            "restarts=1 and an m-line that is negotiated before (--established 1)"
         )
     mutation = find_mutant(mutant) if isinstance(mutant, str) else mutant
     search = Search((alice, bob), mutation, established, candidates)

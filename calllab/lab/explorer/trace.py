@@ -108,7 +108,13 @@ class Trace(msgspec.Struct, frozen=True, kw_only=True):
     @classmethod
     def load(cls, path: Path) -> Trace:
         """Return the trace in a file; raises LabError if there is none."""
+        if path.exists() and not path.is_file():
+            raise LabError(f"{path} is no regular file: give a trace that an exploration wrote")
         try:
-            return cls.from_json(path.read_bytes())
+            text = path.read_bytes()
         except OSError as exc:
             raise LabError(f"{path} cannot be read: {exc.strerror}") from exc
+        try:
+            return cls.from_json(text)
+        except LabError as exc:
+            raise LabError(f"{path}: {exc}") from exc.__cause__

@@ -14,12 +14,12 @@ from calllab.lab.kinds import ClockKind, NetworkKind
 from calllab.lab.scenario.actions import CallPeer, ForgetNat
 from calllab.lab.scenario.expect import Measure, Range
 from calllab.lab.scenario.links import LinkMembers
-from calllab.lab.scenario.model import Scenario, TurnServerSpec, VideoSpec
+from calllab.lab.scenario.model import MAX_SEED, Scenario, TurnServerSpec, VideoSpec
 from calllab.lab.scenario.shape import setting_words
 from calllab.network import NAT_KINDS, LinkSettings, NatSettings, nat_kind, profile
 from calllab.network.settings import fault_members
 
-__all__ = ["check", "check_setting", "directions", "link_of", "needs_virtual_network"]
+__all__ = ["check", "check_clock", "check_setting", "directions", "link_of", "needs_virtual_network"]
 
 PEER_NAME: Final = re.compile(r"[a-z0-9._-]{3,32}")
 SERVERS: Final = ("stun", "turn")
@@ -69,21 +69,35 @@ def needs_virtual_network(scenario: Scenario) -> tuple[str, ...]:
     return tuple(reasons)
 
 
-def check_setting(scenario: Scenario, *, time: ClockKind, network: NetworkKind | None) -> NetworkKind:
-    """Return the network to run on.
-
-    :param network: None: real sockets in real time if the scenario can run on them, else the virtual network.
-
-    Raises :exc:`~calllab.errors.ScenarioError` if ``scenario`` cannot run on this clock and network.
-    """
-    reasons = needs_virtual_network(scenario)
-    if network is None:
-        return "virtual" if time == "virtual" or reasons else "sockets"
+def check_clock(time: ClockKind, network: NetworkKind | None) -> None:
+    """Raise :exc:`~calllab.errors.ScenarioError` if nothing can run on this clock and network."""
     if network == "sockets" and time == "virtual":
         raise ScenarioError(
             "virtual time cannot run on real sockets, which nobody can make wait: choose "
             "--time real --network sockets, or --network virtual"
         )
+
+
+def check_setting(
+    scenario: Scenario, *, time: ClockKind, network: NetworkKind | None, seed: int | None = None
+) -> NetworkKind:
+    """Return the network to run on.
+
+    :param network: None: real sockets in real time if the scenario can run on them, else the virtual network.
+
+    :param seed: another seed than the scenario's: one that it could have itself, so that what is recorded can
+        be run again.
+
+    Raises :exc:`~calllab.errors.ScenarioError` if ``scenario`` cannot run on this clock and network.
+    """
+    if seed is not None and not (
+        isinstance(seed, int) and not isinstance(seed, bool) and 0 <= seed <= MAX_SEED
+    ):
+        raise ScenarioError(f"seed: expected a whole number from 0 to {MAX_SEED}, got {seed!r}")
+    check_clock(time, network)
+    reasons = needs_virtual_network(scenario)
+    if network is None:
+        return "virtual" if time == "virtual" or reasons else "sockets"
     if network == "sockets" and reasons:
         raise ScenarioError(
             "this scenario needs the virtual network (--network virtual):\n" + "\n".join(reasons),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -69,12 +70,13 @@ def scenario_from(
 
 
 def _find(source: str | Path) -> Path:
-    path = Path(source)
-    if path.is_file():
-        return path
+    if os.path.isfile(source):  # unlike Path.is_file, it takes whatever is no path, too
+        return Path(source)
     known = builtin_scenarios()
     if str(source) in known:
         return known[str(source)]
+    if os.path.exists(source):
+        raise ScenarioError(f"{source} is no regular file: give a file with a scenario, or a name")
     near = difflib.get_close_matches(str(source), known, n=3)
     hint = f"did you mean {' or '.join(near)}?" if near else "`calllab run --list` names those that there are"
-    raise ScenarioError(f"there is no scenario {str(source)!r}, neither as a file nor as a name: {hint}")
+    raise ScenarioError(f"there is no scenario {str(source)!r:.100}, neither as a file nor as a name: {hint}")

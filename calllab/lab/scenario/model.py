@@ -27,6 +27,7 @@ __all__ = [
 ]
 
 MAX_ENTRIES = 500
+MAX_SEED = 2**63 - 1
 
 
 class _Part(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -142,7 +143,7 @@ class Scenario(_Part, frozen=True, kw_only=True, forbid_unknown_fields=True, omi
     title: Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
     """What it is about, in a few words."""
     description: str = ""
-    seed: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)] = 1
+    seed: Annotated[int, msgspec.Meta(ge=0, le=MAX_SEED)] = 1
     """Every random choice follows from it."""
     duration_s: Annotated[float, msgspec.Meta(gt=0.0, le=MAX_DURATION_S)]
     """When the run ends; a call that is up then is hung up."""

@@ -57,7 +57,7 @@ async def run(
         scenario = load_scenario(scenario)
     elif not isinstance(scenario, Scenario):
         scenario = scenario_from(scenario)
-    chosen = check_setting(scenario, time=time, network=network)
+    chosen = check_setting(scenario, time=time, network=network, seed=seed)
     async with AsyncExitStack() as stack:
         if out is None:
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="calllab-run-"))

@@ -41,7 +41,7 @@ def run_scenario(
     Raises :exc:`~calllab.errors.ScenarioError` if the scenario cannot run in this setting, and
     :exc:`~calllab.errors.LabError` if something fails that is no part of it.
     """
-    network = check_setting(scenario, time=time, network=network)
+    network = check_setting(scenario, time=time, network=network, seed=seed)
     if seed is not None:
         scenario = msgspec.structs.replace(scenario, seed=seed)
     main = partial(play, scenario, time=time, network=network, out=out, progress=progress)

@@ -13,11 +13,14 @@ from msgspec import inspect as types
 from calllab.errors import ScenarioError
 from calllab.lab.scenario.model import Scenario
 
-__all__ = ["setting_words", "shaped"]
+__all__ = ["explained", "setting_words", "shaped"]
 
 _STEP: Final = re.compile(r"\.([^.\[]+)|\[(\d+)\]|(\[\.\.\.\])")
 _MESSAGE: Final = re.compile(r"(.*?)(?: - at `(?:key in )?(.*)`)?", re.DOTALL)
-_SETTING: Final = re.compile(r"(\w+)=(.+?): (?:(?:give|write) )?(.*)", re.DOTALL)
+_SETTING: Final = re.compile(r"(\w+)=(.+?): (.*)", re.DOTALL)
+_LITERAL: Final = re.compile(r"""'.*'|".*"|[\[({].*[\])}]|\S+""", re.DOTALL)
+_PYTHON: Final = re.compile(r"\b(?:None|True|False|\d+(?:\.\d+)?e\+\d+|\d+\.0)\b")
+_MAX_PLAIN: Final = 1e15
 _SHOWN = 60
 
 
@@ -30,10 +33,14 @@ def shaped(data: Any) -> Scenario:
     try:
         return msgspec.convert(data, Scenario)
     except msgspec.ValidationError as exc:
-        raise ScenarioError(_explained(data, Scenario, "$", str(exc))) from None
+        raise ScenarioError(explained(data, Scenario, "$", str(exc))) from None
 
 
-def _explained(data: Any, kind: Any, root: str, message: str) -> str:
+def explained(data: Any, kind: Any, root: str, message: str) -> str:
+    """Return what msgspec said about ``data``, which is no ``kind``, in words.
+
+    :param root: what ``data`` itself is called.
+    """
     matched = _MESSAGE.fullmatch(message)
     assert matched is not None
     said, path = matched[1], matched[2] or "$"
@@ -62,7 +69,7 @@ def _explained_value(values: Any, expected: Any, place: str, said: str) -> str:
             try:
                 msgspec.convert(value, kind)
             except msgspec.ValidationError as exc:
-                return _explained(value, kind, f"{place}.{key}", str(exc))
+                return explained(value, kind, f"{place}.{key}", str(exc))
     return f"{place}: {said}"
 
 
@@ -138,9 +145,24 @@ def setting_words(message: str) -> str | None:
     setting = _SETTING.fullmatch(message)
     if setting is None:
         return None
-    if re.search(r": (?:give|write) ", message):
-        return f"{setting[1]}: expected {setting[3]}, got {setting[2]}"
-    return f"{setting[1]}: {setting[2]}: {setting[3]}"
+    name, value, said = setting.groups()
+    value = value if value.startswith(("'", '"')) else _in_yaml(value)
+    said = _in_yaml(said)
+    wanted = re.fullmatch(r"(?:give|write) (.*)", said, re.DOTALL)
+    if wanted and _LITERAL.fullmatch(value):
+        return f"{name}: expected {wanted[1]}, got {value}"
+    return f"{name}: {value}: {said}"
+
+
+def _in_yaml(text: str) -> str:
+    """Return what was said in Python's words in those of scenarios."""
+    known = {"None": "null", "True": "true", "False": "false"}
+    return _PYTHON.sub(lambda found: known.get(found[0]) or _number_text(float(found[0])), text)
+
+
+def _number_text(value: float) -> str:
+    """Return a number as people write it: 8 for 8.0, 100000000 for 1e+08."""
+    return str(int(value)) if value.is_integer() and abs(value) < _MAX_PLAIN else repr(value)
 
 
 _WORDS: Final = (
@@ -176,5 +198,9 @@ def _nearest(name: str, known: Sequence[str]) -> str:
 
 
 def _shown(value: Any) -> str:
-    words = str(value).lower() if isinstance(value, bool) else "nothing" if value is None else repr(value)
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        return _number_text(value)
+    words = "nothing" if value is None else repr(value)
     return words if len(words) <= _SHOWN else words[: _SHOWN - 3] + "..."

@@ -69,9 +69,7 @@ def parse_text(text: str | bytes, *, source: str = "the scenario") -> Any:
     """
     data = text.encode() if isinstance(text, str) else text
     if len(data) > MAX_BYTES:
-        raise ScenarioError(
-            f"{source} has {len(data):,} bytes: a scenario has at most {MAX_BYTES // 1024} KiB of text"
-        )
+        raise ScenarioError(f"{source} has more than {MAX_BYTES // 1024} KiB: no scenario needs so much text")
     try:
         _check_events(data)
         return yaml.load(data, Loader=_Loader)  # the loader is a safe one

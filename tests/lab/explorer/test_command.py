@@ -73,11 +73,63 @@ def test_an_agreement_is_written_too(tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.iterdir()} >= {"agreement.json", "agreement.png"}
 
 
+@pytest.mark.parametrize("where", ["/proc/nowhere", "used", "file"])
+def test_where_nothing_can_be_written_is_known_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    """A folder that cannot be made, or has something in it, is refused before anything is explored."""
+    monkeypatch.setattr("calllab.terminal_explore.explore", None)
+    (tmp_path / "used").mkdir()
+    (tmp_path / "used" / "error-1.json").write_text("of another exploration")
+    (tmp_path / "file").write_text("text")
+    done = calllab("--mutant", "both-polite", "--out", str(tmp_path / where))
+    assert done.exit_code == 1
+    assert done.stderr.startswith("calllab: ")
+    assert where in done.stderr
+    assert "Traceback" not in done.output
+    assert [path.name for path in (tmp_path / "used").iterdir()] == ["error-1.json"]
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_what_was_found_is_told_before_it_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, as_json: bool
+) -> None:
+    """A disk that is full costs the files, not the result."""
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("calllab.report.ladder_explore.plot_trace", full)
+    done = calllab("--mutant", "both-impolite", "--out", str(tmp_path), *["--json"] * as_json)
+    assert done.exit_code == 1
+    assert "have-local-offer" in done.stdout
+    assert done.stderr == f"calllab: {tmp_path} cannot be written: No space left on device\n"
+
+
 def test_mutants_are_listed() -> None:
     """Each with what is wrong with it."""
     done = calllab("--list")
     assert done.exit_code == 0
-    assert "without-making-offer" in done.output
+    assert (
+        "\nwithout-ignore-offer    no ignore_offer: what fails because it follows an ignored" in done.output
+    )
+    listed = json.loads(calllab("--list", "--json").stdout)
+    assert {"name": "both-polite", "about": "both peers give way"} in listed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--list", "--alice", "adds=2"], "--alice does not go with --list"),
+        (["--replay", __file__, "--json", "--bob", "adds=2"], "--bob, --json do not go with --replay"),
+        (["--replay", __file__, "--list"], "--replay does not go with --list"),
+    ],
+)
+def test_no_option_is_ignored(arguments: list[str], said: str) -> None:
+    """What says nothing about what is to be done is a mistake in usage."""
+    done = calllab(*arguments)
+    assert done.exit_code == 2
+    assert f"Error: {said}" in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -68,11 +68,21 @@ def test_the_number_of_candidates_does_not_matter(candidates: int) -> None:
     assert_holds(explore(ONE, ONE, candidates=candidates))
 
 
-def test_nothing_wished_is_one_state() -> None:
-    """Two peers that want nothing do nothing."""
-    found = explore(Wishes(), Wishes())
-    assert (found.states, found.transitions, found.finals, found.depth) == (1, 0, 1, 0)
-    assert_holds(found)
+@pytest.mark.parametrize(
+    ("alice", "bob", "established"),
+    [
+        (Wishes(), Wishes(), 0),
+        (Wishes(), Wishes(), 1),
+        (Wishes(restarts=1), Wishes(restarts=1), 0),
+        (Wishes(), Wishes(restarts=2), 0),
+    ],
+)
+def test_peers_that_would_never_negotiate_are_not_explored(
+    alice: Wishes, bob: Wishes, established: int
+) -> None:
+    """Nothing holds of what never happens: the error says what to wish for."""
+    with pytest.raises(LabError, match=r"never negotiate.* adds=1"):
+        explore(alice, bob, established=established)
 
 
 def test_the_same_exploration_finds_the_same() -> None:

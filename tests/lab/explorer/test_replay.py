@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import os
+from pathlib import Path
 
 import pytest
 
@@ -120,6 +122,23 @@ def test_a_trace_is_read_as_it_was_written() -> None:
     trace = shortest("without-making-offer")
     assert Trace.from_json(trace.to_json()) == trace
     assert trace.mutation is MUTANTS["without-making-offer"]
+
+
+@pytest.mark.parametrize("text", ["root:x:0:0", '{"version": 1}'])
+def test_a_file_that_is_no_trace_is_named(tmp_path: Path, text: str) -> None:
+    """The sentence says which file it is about."""
+    file = tmp_path / "passwd"
+    file.write_text(text)
+    with pytest.raises(LabError, match=f"^{file}: this is no trace"):
+        Trace.load(file)
+
+
+def test_what_is_no_regular_file_is_not_read(tmp_path: Path) -> None:
+    """Nobody waits for a pipe, or reads a device to its end."""
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path, tmp_path / "pipe", Path("/dev/null"), tmp_path / "nowhere"):
+        with pytest.raises(LabError, match=f"^{path} (is no regular file|cannot be read: No such file)"):
+            Trace.load(path)
 
 
 def test_what_is_no_trace_is_refused() -> None:
