@@ -115,7 +115,8 @@ class LinkSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Capacity, in kbit/s, of payload and ``overhead_bytes``; None: infinite."""
     trace: str | None = None
     """Capacity over time instead, as the text of a delivery trace (:mod:`calllab.network.trace`; get it from
-    :func:`~calllab.network.read_trace`).  It begins with the first datagram that meets it, and loops."""
+    :func:`~calllab.network.read_trace`).  It begins with the first datagram that meets it, and loops; its
+    time goes on while another capacity covers it."""
     queue_bytes: int | None = None
     """Room in front of the bottleneck, in bytes with overhead; None: no limit of its own if ``queue_packets``
     is given, else 300 ms at the (mean) rate, at least 15 000.  A datagram that does not fit is dropped; an

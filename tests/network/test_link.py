@@ -259,6 +259,29 @@ def test_a_burst_passes_at_once_and_the_rest_at_the_rate() -> None:
     assert times == pytest.approx([0.0, 0.0, 0.0, 0.1, 0.2])
 
 
+@pytest.mark.parametrize(("before_kbps", "after_kbps", "at_once"), [(8, 8000, 10), (80, 8, 100), (8, 8, 10)])
+def test_credit_is_worth_what_the_rate_was_when_it_was_earned(
+    before_kbps: float, after_kbps: float, at_once: int
+) -> None:
+    """A bucket that fills for ten seconds at one rate holds just that when the rate becomes another."""
+    settings = LinkSettings(rate_kbps=before_kbps, burst_bytes=100_000, queue_bytes=10**6)
+    link = Link(settings)
+    assert [link.offer(0.0, 972) for _ in range(100)] == [(0.0,)] * 100, "a new bucket is full"
+    link.set(settings.replace(rate_kbps=after_kbps), 10.0)
+    passed = [link.offer(10.0, 972)[0] for _ in range(100)]
+    assert sum(at == 10.0 for at in passed) == at_once
+    assert passed[-1] - 10.0 == pytest.approx((100 - at_once) * 8 / after_kbps)
+
+
+def test_a_smaller_bucket_spills_and_a_larger_one_fills_at_its_rate() -> None:
+    """What a bucket holds beyond its new depth is gone, and more depth brings no credit by itself."""
+    settings = LinkSettings(rate_kbps=8, burst_bytes=10_000, queue_bytes=10**6)
+    link = Link(settings)
+    link.set(settings.replace(burst_bytes=2000), 1.0)
+    link.set(settings.replace(burst_bytes=50_000), 2.0)
+    assert [link.offer(5.0, 972)[0] for _ in range(6)] == pytest.approx([5.0] * 5 + [6.0])
+
+
 def test_the_queue_is_counted_in_bytes_and_drops_at_its_tail() -> None:
     """What does not fit is dropped, room comes back as bytes leave, and an empty queue takes anything."""
     link = Link(LinkSettings(rate_kbps=8, queue_bytes=3000, overhead_bytes=0))  # 1000 bytes a second
