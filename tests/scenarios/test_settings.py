@@ -195,3 +195,25 @@ def test_what_happens_on_a_named_network_happens_both_ways() -> None:
         )
     )
     assert judged(scenario, run_scenario(scenario)) == []
+
+
+@pytest.mark.parametrize(
+    ("nat", "stun", "ports"),
+    [
+        ("symmetric", 2, 2),
+        ("address-dependent", 2, 2),
+        ("port-restricted-cone", 2, 1),
+        ("symmetric", True, 1),
+    ],
+)
+def test_two_stun_servers_tell_a_peer_how_its_nat_maps(nat: str, stun: bool | int, ports: int) -> None:
+    """Behind a NAT that has a mapping for each address, a peer gathers two reflexive candidates; else one."""
+    scenario = scenario_from(
+        plain(duration_s=3, peers={"alice": {"nat": nat}, "bob": {}}, servers={"stun": stun})
+    )
+    stats = run_scenario(scenario).stats()
+    found = stats[
+        (stats.peer == "alice") & (stats.candidateType == "srflx") & (stats.type == "local-candidate")
+    ]
+    assert found.port.nunique() == found.id.nunique() == ports
+    assert set(found.url) <= {"stun:stun:3478", "stun:stun-2:3478"}
