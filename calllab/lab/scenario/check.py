@@ -55,7 +55,7 @@ def needs_virtual_network(scenario: Scenario) -> tuple[str, ...]:
     reasons += [f"$.peers.{name}.profile: a profile" for name, peer in scenario.peers.items() if peer.profile]
     reasons += [f"$.network.nats.{name}: a NAT" for name in scenario.network.nats]
     reasons += [
-        f"$.peers.{name}.costs: costs of coding" for name, peer in scenario.peers.items() if peer.costs
+        f"$.peers.{name}.costs: costs of a machine" for name, peer in scenario.peers.items() if peer.costs
     ]
     reasons += [f"$.network.routes[{index}]: a route" for index in range(len(scenario.network.routes))]
     if int(scenario.servers.stun) > 1:

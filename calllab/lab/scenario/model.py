@@ -56,7 +56,7 @@ class PeerSpec(_Part, frozen=True, kw_only=True, forbid_unknown_fields=True, omi
     """The NAT in front of it: a kind, like ``symmetric``, the name of one of ``network.nats``, or settings of
     its own; None: a public address."""
     costs: HostCosts | None = None
-    """What encoding and decoding costs its machine in virtual time; None: a slow laptop's."""
+    """What encoding, decoding and sending costs its machine in virtual time; None: a slow laptop's."""
     answers: Literal["accept", "reject", "ignore"] = "accept"
     """What it does with calls that come in."""
     turn_credentials: Literal["right", "wrong", "expired"] = "right"
