@@ -25,7 +25,7 @@
     * :exc:`ExpectationFailed` -- what was asked of a run did not happen
     * :exc:`InvalidSetting` -- a setting of the network or the media is out of its range
     * :exc:`ScenarioError` -- a scenario cannot be run as it is written
-    * :exc:`SimulationStuck` -- in virtual time nothing can happen any more, or the clock stands still
+    * :exc:`SimulationStuck` -- in virtual time nothing can happen any more, or too much, or for too long
 
   * :exc:`RecordingError` -- a recording cannot be read or written
   * :exc:`UnsupportedAiortc` -- the installed aiortc or aioice is not the one calllab knows
@@ -158,7 +158,9 @@ class InvalidSetting(LabError, ValueError):
 
 
 class SimulationStuck(LabError):
-    """In virtual time nothing can happen any more, or something polls; the message names who waits."""
+    """In virtual time nothing can happen any more, something polls, or the program has overrun its end; the
+    message names who waits.
+    """
 
 
 class ScenarioError(LabError):

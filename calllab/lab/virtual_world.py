@@ -6,7 +6,7 @@ import random
 from contextlib import AsyncExitStack
 from typing import Self
 
-from calllab.lab.kinds import NetworkKind
+from calllab.lab.kinds import STUN_HOSTS, NetworkKind
 from calllab.lab.world import Access, EntropyFor
 from calllab.network import LinkSettings, NetworkInterface, VirtualNetwork, VirtualTurnServer
 from calllab.protocol.turn_credentials import TurnCredentials, password_for
@@ -22,7 +22,8 @@ class VirtualWorld:
 
     :param network: the network to stand on, whose hosts named like users are theirs; None: a new one.
     :param seed: what is left to chance in a new network follows from it.
-    :param stun: whether users are told of a STUN server, the host ``stun``.
+    :param stun: how many STUN servers users are told of, each a host with an address of its own: ``stun``,
+        ``stun-2``; True: one.
     :param turn: whether users are told of a TURN server, the host ``turn``.
     """
 
@@ -33,20 +34,19 @@ class VirtualWorld:
         network: VirtualNetwork | None = None,
         *,
         seed: int = 0,
-        stun: bool = False,
+        stun: int = 0,
         turn: bool = True,
     ) -> None:
         self.virtual_network = network if network is not None else VirtualNetwork(seed=seed)
         self.hub = MemoryHub(entropy=random.Random(f"{seed}/relay"))
         self.turn_server: VirtualTurnServer | None = None
-        self.stun_server: VirtualTurnServer | None = None
-        self._stun = stun
+        self.stun_servers: tuple[VirtualTurnServer, ...] = ()
+        self._stun_hosts = STUN_HOSTS[: int(stun)]
         self._turn = turn
 
     async def __aenter__(self) -> Self:
         """Start the servers."""
-        if self._stun:
-            self.stun_server = self.virtual_network.add_stun_server("stun")
+        self.stun_servers = tuple(map(self.virtual_network.add_stun_server, self._stun_hosts))
         if self._turn:
             self.turn_server = self.virtual_network.add_turn_server("turn", secret=TURN_SECRET)
         return self
@@ -60,7 +60,7 @@ class VirtualWorld:
         """Give a user a channel of the relay, and a host unless the network has one of this name."""
         if self.virtual_network.address_of(name) is None:
             self.virtual_network.add_host(name)
-        has_servers = self.stun_server is not None or self.turn_server is not None
+        has_servers = bool(self.stun_servers) or self.turn_server is not None
         return Access(self.hub.connect(name), _Credentials(self, name) if has_servers else None)
 
     def interface(
@@ -72,8 +72,8 @@ class VirtualWorld:
 
     def credentials(self, user_id: str) -> TurnCredentials:
         """Return credentials with the addresses of all servers; without a TURN server they are empty."""
-        stun, turn = self.stun_server, self.turn_server
-        uris = () if stun is None else stun.stun_uris
+        turn = self.turn_server
+        uris = tuple(uri for server in self.stun_servers for uri in server.stun_uris)
         if turn is None:
             return TurnCredentials("", "", 0, uris)
         made = turn.credentials(user_id)

@@ -158,7 +158,7 @@ class NetworkInterface:
         now_s = self._now() - self._start()
         self._advance(now_s)
         self._base = base
-        self._apply()
+        self._apply(now_s)
         self._tell(NetworkEvent(now_s, "set", None, self.settings))
         return self.settings
 
@@ -305,7 +305,7 @@ class NetworkInterface:
         """Put steps of the timeline into effect; no datagram was offered since the first of them."""
         if not steps:
             return
-        self._apply()
+        self._apply(steps[-1].at_s)
         for step in steps:
             realised = None
             if step.event == "started":
@@ -314,10 +314,10 @@ class NetworkInterface:
                 realised = self._link.counters - self._at_start.pop(step.fault.id)
             self._tell(NetworkEvent(step.at_s, step.event, step.fault, self.settings, realised))
 
-    def _apply(self) -> None:
+    def _apply(self, now_s: float) -> None:
         settings = self._timeline.over(self._base)
         if settings != self._link.settings:
-            self._link.set(settings)
+            self._link.set(settings, self._start() + now_s)
 
     def _tell(self, event: NetworkEvent) -> None:
         self.events.append(event)

@@ -67,10 +67,16 @@ class Link:
         """What the link does now."""
         return self._settings
 
-    def set(self, settings: LinkSettings) -> None:
-        """Do as ``settings`` say from the next datagram on; what is under way keeps its time and place."""
+    def set(self, settings: LinkSettings, now: float | None = None) -> None:
+        """Do as ``settings`` say from the next datagram on; what is under way keeps its time and place.
+
+        :param now: when that is: a token bucket fills at the old rate until then.  None: when the last
+            datagram was offered.
+        """
+        if now is not None and now > self._now:
+            self._now = now
         self._loss.set(settings)
-        self._bottleneck.set(settings)
+        self._bottleneck.set(settings, self._now)
         self._delay.set(settings)
         self._take(settings)
 

@@ -20,6 +20,7 @@ from __future__ import annotations
 import hashlib
 import math
 import random
+from collections import OrderedDict
 from dataclasses import dataclass, field, fields, replace
 from typing import Final, Self, TypeAlias
 
@@ -81,7 +82,8 @@ class _Mapping:
     key: tuple[Address, Remote]
     external: Address
     used_at: float
-    permits: dict[Remote, float] = field(default_factory=dict)  # when each was last in use
+    # When each was last in use, in that order.
+    permits: OrderedDict[Remote, float] = field(default_factory=OrderedDict)
 
 
 def _part(behaviour: NatBehaviour, remote: Address) -> Remote:
@@ -111,7 +113,7 @@ class Nat:
         digest = hashlib.blake2b(f"{seed}/{name}/ports".encode(), digest_size=16).digest()
         self._random = random.Random(int.from_bytes(digest, "big"))
         # In the order of their last use and so, since all live equally long, of their end.
-        self._mappings: dict[tuple[Address, Remote], _Mapping] = {}
+        self._mappings: OrderedDict[tuple[Address, Remote], _Mapping] = OrderedDict()
         self._by_port: dict[int, _Mapping] = {}
         self._next_port = settings.first_port
         self._now = -math.inf
@@ -145,7 +147,7 @@ class Nat:
             self.counters.created += 1
         self._use(mapping, now)
         if settings.filtering != "endpoint-independent":
-            mapping.permits[_part(settings.filtering, destination)] = now
+            self._permit(mapping, _part(settings.filtering, destination), now)
         self.counters.outbound += 1
         return mapping.external
 
@@ -165,13 +167,12 @@ class Nat:
             return None
         if settings.filtering != "endpoint-independent":
             part = _part(settings.filtering, source)
-            permitted_at = mapping.permits.get(part)
-            if permitted_at is None or now - permitted_at >= settings.mapping_timeout_s:
-                mapping.permits.pop(part, None)
+            self._end_permits(mapping, now)
+            if part not in mapping.permits:
                 counters.filtered_dropped += 1
                 return None
             if settings.inbound_refresh:
-                mapping.permits[part] = now
+                self._permit(mapping, part, now)
         if settings.inbound_refresh:
             self._use(mapping, now)
         counters.inbound += 1
@@ -213,8 +214,19 @@ class Nat:
 
     def _use(self, mapping: _Mapping, now: float) -> None:
         mapping.used_at = now
-        self._mappings.pop(mapping.key, None)
         self._mappings[mapping.key] = mapping
+        self._mappings.move_to_end(mapping.key)
+
+    def _permit(self, mapping: _Mapping, part: Remote, now: float) -> None:
+        self._end_permits(mapping, now)
+        mapping.permits[part] = now
+        mapping.permits.move_to_end(part)
+
+    def _end_permits(self, mapping: _Mapping, now: float) -> None:
+        """Forget the permits that nobody has used for too long."""
+        permits = mapping.permits
+        while permits and now - next(iter(permits.values())) >= self._settings.mapping_timeout_s:
+            permits.popitem(last=False)
 
     def _free_port(self, internal_port: int) -> int | None:
         """Return a port for a new mapping, or None; no two mappings share one (REQ-3)."""

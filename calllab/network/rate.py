@@ -31,7 +31,7 @@ class Bottleneck:
 
     __slots__ = ("_backlog", "_backlog_bytes", "_bucket", "_bytes_per_s", "_codel", "_counters", "_free_at",
                  "_is_limited", "_is_plain", "_max_bytes", "_max_packets", "_opportunities", "_overhead",
-                 "_tokens", "_tokens_at", "_trace")  # fmt: skip
+                 "_tokens", "_tokens_at", "_traces")  # fmt: skip
 
     def __init__(self, settings: LinkSettings, counters: LinkCounters) -> None:
         self._counters = counters
@@ -41,14 +41,17 @@ class Bottleneck:
         self._free_at = -math.inf
         self._bucket = 0
         self._tokens = 0.0
-        self._tokens_at = 0.0
+        self._tokens_at = -math.inf
         self._codel: CoDel | None = None
-        self._trace: str | None = None
+        # Each trace it ever had, by its text: one that comes back has gone on meanwhile.
+        self._traces: dict[str, Opportunities] = {}
         self._opportunities: Opportunities | None = None
-        self.set(settings)
+        self.set(settings, -math.inf)
 
-    def set(self, settings: LinkSettings) -> None:
-        """Follow ``settings`` from the next datagram on; a trace that goes on keeps its place."""
+    def set(self, settings: LinkSettings, now: float) -> None:
+        """Follow ``settings`` from ``now`` on; time goes on in a trace whether it is in effect or not."""
+        if now > self._tokens_at:
+            self._tokens, self._tokens_at = self._tokens_by(now), now
         self._bytes_per_s = math.inf if settings.rate_kbps is None else settings.rate_kbps * 125.0
         self._max_bytes = settings.queue_limit_bytes
         self._max_packets = sys.maxsize if settings.queue_packets is None else settings.queue_packets
@@ -59,10 +62,9 @@ class Bottleneck:
             self._tokens_at = self._free_at
         self._bucket = settings.burst_bytes
         self._tokens = min(self._tokens, self._bucket)
-        if settings.trace != self._trace:
-            self._trace = settings.trace
-            trace = None if settings.trace is None else DeliveryTrace.parse(settings.trace)
-            self._opportunities = None if trace is None else Opportunities(trace)
+        if settings.trace is not None and settings.trace not in self._traces:
+            self._traces[settings.trace] = Opportunities(DeliveryTrace.parse(settings.trace))
+        self._opportunities = None if settings.trace is None else self._traces[settings.trace]
         self._is_limited = settings.rate_kbps is not None or settings.trace is not None
         if settings.queue_discipline != "codel" or not self._is_limited:
             self._codel = None

@@ -7,6 +7,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Literal, TypeVar
 
 from calllab._aiortc.hooks import library_hooks
+from calllab.errors import InvalidSetting
 from calllab.network.virtual_loop import CodecMode, VirtualLoop
 
 __all__ = ["ClockKind", "simulate"]
@@ -22,6 +23,7 @@ def simulate(
     clock: ClockKind = "virtual",
     seed: int = 0,
     codecs: CodecMode = "real",
+    until_s: float | None = None,
     debug: bool | None = None,
 ) -> T:
     """Run ``main()`` to its end on a new event loop and return what it returns.
@@ -33,18 +35,24 @@ def simulate(
 
     :param codecs: ``stand-in`` carries frames in packets of the right size instead of encoding them (with the
         virtual clock only).
+    :param until_s: the virtual time at which ``main`` must be done (with the virtual clock only); None: a
+        program that waits for what never comes goes on for as long as something ticks.
 
-    Raises :exc:`~calllab.errors.SimulationStuck` if nothing can happen any more, or the clock stands still;
-    RuntimeError if an event loop is running already.
+    Raises :exc:`~calllab.errors.SimulationStuck` if nothing can happen any more, the clock stands still, or
+    ``until_s`` is over; :exc:`~calllab.errors.InvalidSetting` for one that is none; RuntimeError if
+    an event loop is running already.
     """
+    if until_s is not None and not until_s > 0.0:
+        raise InvalidSetting(f"until_s={until_s:g}: give seconds, more than 0, or None for no end")
     _refuse_a_running_loop()
     if clock == "real":
         with asyncio.Runner(debug=debug) as runner:
             return runner.run(main())
-    with (
-        library_hooks(),
-        asyncio.Runner(debug=debug, loop_factory=lambda: VirtualLoop(seed=seed, codecs=codecs)) as runner,
-    ):
+
+    def make_loop() -> VirtualLoop:
+        return VirtualLoop(seed=seed, codecs=codecs, until_s=until_s)
+
+    with library_hooks(), asyncio.Runner(debug=debug, loop_factory=make_loop) as runner:
         return runner.run(main())
 
 

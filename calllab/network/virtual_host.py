@@ -1,14 +1,16 @@
-"""A machine on the virtual network: addresses, UDP sockets, and what its processor takes for media."""
+"""A machine on the virtual network: addresses, UDP sockets, and what its processor takes for what it does."""
 
 from __future__ import annotations
 
 import asyncio
 import contextvars
 import errno
+import math
 import random
 import socket
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
+from calllab._aiortc import simulated_loop
 from calllab.network.host_costs import HostCosts
 
 if TYPE_CHECKING:
@@ -53,7 +55,7 @@ class VirtualSocket(asyncio.DatagramTransport):
                 OSError(errno.EMSGSIZE, f"{len(data)} bytes are too many for a datagram")
             )
         elif not self._closing:
-            self.host.network.carry(self, bytes(data), (to[0], to[1]))
+            self.host.send(self, bytes(data), (to[0], to[1]))
 
     def arrive(self, data: bytes, source: Address) -> None:
         """Hand a datagram to the protocol with the next turn of the loop, unless it comes from elsewhere."""
@@ -89,7 +91,7 @@ class VirtualSocket(asyncio.DatagramTransport):
 class VirtualHost:
     """A machine with one address at a time; made by :meth:`VirtualNetwork.add_host`.
 
-    ``costs`` is what media costs its processor in virtual time, and may be changed at any time.
+    ``costs`` is what things cost its processor in virtual time, and may be changed at any time.
     """
 
     def __init__(
@@ -102,6 +104,9 @@ class VirtualHost:
         self.address = address
         self.costs = costs
         self._entropy = random.Random(f"{seed}/{name}/host")
+        # Of its own, so that how much is sent does not change what coding costs.
+        self._lateness = random.Random(f"{seed}/{name}/late")
+        self._runs_at = -math.inf
         self._sockets: dict[Address, VirtualSocket] = {}
 
     # What calllab._aiortc asks of a host
@@ -130,6 +135,28 @@ class VirtualHost:
         return self.costs.draw_s(operation, kind, pixels, self._entropy)
 
     # Sockets
+
+    def send(self, sender: VirtualSocket, data: bytes, to: Address) -> None:
+        """Take a datagram from one of its sockets and send it; in virtual time, when the process gets to run.
+
+        On other clocks processes are late all by themselves.  One that is under way leaves though its socket
+        is closed then, but not if the host has another address.
+        """
+        loop = simulated_loop()
+        if loop is None:
+            self.network.carry(sender, data, to)
+            return
+        now = loop.time()
+        if self._runs_at <= now:
+            self._runs_at = now + self.costs.draw_late_s(self._lateness)
+        if self._runs_at > now:
+            loop.call_at(self._runs_at, self._leave, sender, data, to)
+        else:
+            self.network.carry(sender, data, to)
+
+    def _leave(self, sender: VirtualSocket, data: bytes, to: Address) -> None:
+        if sender.local[0] == self.address:
+            self.network.carry(sender, data, to)
 
     def open_socket(
         self,

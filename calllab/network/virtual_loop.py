@@ -11,7 +11,9 @@ once.  Everything that happens follows from what the program does and from the s
 - everything random comes from ``entropy``.
 
 A program that waits for something which can no longer happen would wait for ever, and one that polls without
-sleeping would stop the clock: both end with :exc:`~calllab.errors.SimulationStuck`, which names who waits.
+sleeping, or sleeps for next to no time, would stop the clock: both end with
+:exc:`~calllab.errors.SimulationStuck`, which names who waits.  So does one that is not done at ``until_s``,
+which is how waiting for ever is found while something else goes on.
 """
 
 from __future__ import annotations
@@ -36,8 +38,12 @@ CodecMode = Literal["real", "stand-in"]
 EPOCH: Final = 1_767_225_600.0
 """What the calendar says when the clock of a virtual loop is at 0: the first of January 2026, UTC."""
 
+MOMENT_S: Final = 0.001
 MAX_TURNS_AT_ONCE: Final = 100_000
-"""So many turns of the loop without any progress of the clock are a program that polls."""
+"""So many turns of the loop in one moment are a program that polls; 25 calls take 500 at most."""
+
+CLEAN_UP_S: Final = 60.0
+"""How long those who are cancelled at the end may take."""
 
 _NAMED: Final = 12
 
@@ -87,13 +93,14 @@ class VirtualLoop(base_events.BaseEventLoop):
 
     :param seed: ``entropy`` follows from it.
     :param codecs: how media is encoded on this loop.
+    :param until_s: the time at which the program must be done; None: it may go on for ever.
     """
 
     is_simulated: Final = True
     _scheduled: list[_Timer]
     _closed: bool
 
-    def __init__(self, *, seed: int = 0, codecs: CodecMode = "real") -> None:
+    def __init__(self, *, seed: int = 0, codecs: CodecMode = "real", until_s: float | None = None) -> None:
         super().__init__()
         self.entropy = random.Random(f"loop/{seed}")
         self.codecs: CodecMode = codecs
@@ -105,6 +112,8 @@ class VirtualLoop(base_events.BaseEventLoop):
         self._now = 0.0
         self._clock_resolution = 1e-9
         self._selector = _Jump(self)
+        self._until_s = until_s if until_s is not None else math.inf
+        self._moment = 0.0  # the beginning of what counts as one moment
         self._turns_at_once = 0
         self._timer_numbers = itertools.count()
         self._task_numbers = itertools.count(1)
@@ -148,20 +157,26 @@ class VirtualLoop(base_events.BaseEventLoop):
             raise SimulationStuck(
                 f"nothing will ever happen again at {self._now:g} s of virtual time: {self._waiting()}"
             )
-        if timeout == 0:
-            self._turns_at_once += 1
-            if self._turns_at_once > MAX_TURNS_AT_ONCE:
-                # Those who are cancelled now shall have turns to clean up in.
+        self._turns_at_once += 1
+        if timeout > 0:
+            # The very time of the timer: now + timeout may be off by a rounding error.
+            at = max(self._now, self._scheduled[0].when())
+            if at > self._until_s:
+                over_s = self._until_s
+                self._until_s += CLEAN_UP_S
+                raise SimulationStuck(f"{over_s:g} s of virtual time are over: {self._waiting()}")
+            self._now = at
+            self.jumps += 1
+            if at >= self._moment + MOMENT_S:
+                self._moment = at
                 self._turns_at_once = 0
-                raise SimulationStuck(
-                    f"the clock has stood still at {self._now:g} s for {MAX_TURNS_AT_ONCE} turns of the "
-                    f"loop, so something polls without sleeping: {self._waiting()}"
-                )
-            return
-        # The very time of the timer: now + timeout may be off by a rounding error.
-        self._now = max(self._now, self._scheduled[0].when())
-        self._turns_at_once = 0
-        self.jumps += 1
+        if self._turns_at_once > MAX_TURNS_AT_ONCE:
+            # Those who are cancelled now shall have turns to clean up in.
+            self._turns_at_once = 0
+            raise SimulationStuck(
+                f"{MAX_TURNS_AT_ONCE} turns of the loop took the clock from {self._moment:.10g} s no further "
+                f"than {self._now:.10g} s, so something polls without sleeping: {self._waiting()}"
+            )
 
     def _waiting(self) -> str:
         tasks = sorted(asyncio.all_tasks(self), key=hash)

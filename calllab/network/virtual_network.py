@@ -4,7 +4,8 @@ A datagram that a host sends passes, in this order::
 
     the sender's link (its NetworkInterface) -> its NAT -> the route, if any -> the receiver's NAT -> socket
 
-Links and routes take time, NATs do not.  Nothing here knows which clock the running loop has: on a loop in
+Links and routes take time, NATs do not.  In virtual time a host is a little late too, behind its link
+(:class:`~calllab.network.HostCosts`).  Nothing here knows which clock the running loop has: on a loop in
 virtual time a call is repeatable, on any other one it happens in real time.
 """
 
@@ -79,7 +80,7 @@ class VirtualNetwork:
 
     :param seed: what links, NATs and hosts leave to chance follows from it.
     :param log: whether to keep a record of each datagram, see :attr:`log` and :meth:`digest`.
-    :param costs: what media costs the processors of its hosts, unless a host is given its own.
+    :param costs: what things cost the processors of its hosts in virtual time, unless a host has its own.
     """
 
     def __init__(self, *, seed: int = 0, log: bool = False, costs: HostCosts | None = None) -> None:

@@ -222,6 +222,25 @@ def test_base_settings_changed_under_a_fault_show_when_it_ends() -> None:
     run_jumping(main)
 
 
+def test_a_new_rate_counts_from_the_moment_it_is_set() -> None:
+    """Ten seconds of idling at 1 kB/s are worth ten kilobytes, though the rate is another afterwards."""
+
+    async def main() -> None:
+        wire = Wire()
+        interface = NetworkInterface(LinkSettings(rate_kbps=8, burst_bytes=100_000, queue_bytes=10**6))
+        for _ in range(100):
+            interface.send(wire, bytes(972), HERE, wire)
+        await asyncio.sleep(10)
+        interface.set(rate_kbps=8000)
+        for _ in range(100):
+            interface.send(wire, bytes(972), HERE, wire)
+        assert len(wire.arrivals) == 110
+        await asyncio.sleep(0.0905)
+        assert len(wire.arrivals) == 200
+
+    run_jumping(main)
+
+
 def test_a_network_change_kills_old_sockets_for_good_both_ways() -> None:
     """Old sockets neither send nor receive any more, what they had under way is lost, new ones work."""
 

@@ -190,26 +190,46 @@ def test_a_bad_state_may_lose_only_some() -> None:
     assert len(lost) / 200_000 == pytest.approx(settings.loss, rel=0.05)
 
 
-def delays(settings: LinkSettings, count: int = 40_000) -> list[float]:
-    """Return each datagram's time under way, far enough apart that none waits for another."""
-    return [times[0] - at for at, times in offer_all(Link(settings, seed=4), count, spacing_s=10.0)]
+def delays(settings: LinkSettings, count: int = 40_000, *, spacing_s: float = 10.0) -> list[float]:
+    """Return each datagram's time under way; by default, so far apart that none waits for another."""
+    return [times[0] - at for at, times in offer_all(Link(settings, seed=4), count, spacing_s=spacing_s)]
 
 
 @pytest.mark.parametrize("delay_ms", [0.1, 37.5, 600])
 def test_a_constant_delay_is_met(delay_ms: float) -> None:
-    """Each datagram takes the delay, within a tenth of a millisecond."""
+    """Without jitter each datagram takes the delay, within a tenth of a millisecond."""
     seen = delays(LinkSettings(delay_ms=delay_ms), 1000)
     assert max(seen) - 1e-4 < delay_ms / 1000 < min(seen) + 1e-4
 
 
 @pytest.mark.parametrize("distribution", ["normal", "uniform", "exponential", "pareto"])
-def test_jitter_has_its_mean_and_deviation(distribution: Any) -> None:
-    """Whatever the shape, the mean stays the delay and the deviation is the jitter."""
-    seen = delays(LinkSettings(delay_ms=100, jitter_ms=10, jitter_distribution=distribution))
+@pytest.mark.parametrize(("allow_reordering", "spacing_s"), [(False, 10.0), (True, 0.001)])
+def test_jitter_has_its_mean_and_deviation(
+    distribution: Any, allow_reordering: bool, spacing_s: float
+) -> None:
+    """Whatever the shape, the mean stays the delay, within 0.1 ms, and the deviation is the jitter: at any
+    pace where datagrams may overtake each other, else where they are further apart than the jitter is wide.
+    """
+    settings = LinkSettings(
+        delay_ms=100, jitter_ms=10, jitter_distribution=distribution, allow_reordering=allow_reordering
+    )
+    seen = delays(settings, spacing_s=spacing_s)
     assert statistics.fmean(seen) == pytest.approx(0.100, abs=0.0001)
     assert statistics.pstdev(seen) == pytest.approx(0.010, rel=0.06 if distribution == "pareto" else 0.02)
     skew = stats.skew(seen)
     assert (skew > 1) == (distribution in ("exponential", "pareto"))
+
+
+@pytest.mark.parametrize(
+    ("spacing_s", "mean_ms", "deviation_ms"), [(0.02, 100.5, 9.5), (0.005, 105.0, 7.5), (0.001, 112.1, 5.7)]
+)
+def test_keeping_the_order_shifts_the_delay(spacing_s: float, mean_ms: float, deviation_ms: float) -> None:
+    """In a dense stream that keeps its order, each waits for the latest before it: the delay is longer and
+    steadier than ``delay_ms`` and ``jitter_ms`` say, as their description warns.
+    """
+    seen = delays(LinkSettings(delay_ms=100, jitter_ms=10), spacing_s=spacing_s)
+    assert statistics.fmean(seen) * 1000 == pytest.approx(mean_ms, abs=0.3)
+    assert statistics.pstdev(seen) * 1000 == pytest.approx(deviation_ms, abs=0.2)
 
 
 def test_jitter_correlation_is_met() -> None:
@@ -257,6 +277,29 @@ def test_a_burst_passes_at_once_and_the_rest_at_the_rate() -> None:
     link = Link(LinkSettings(rate_kbps=80, burst_bytes=3000, overhead_bytes=0))
     times = [link.offer(0.0, 1000)[0] for _ in range(5)]
     assert times == pytest.approx([0.0, 0.0, 0.0, 0.1, 0.2])
+
+
+@pytest.mark.parametrize(("before_kbps", "after_kbps", "at_once"), [(8, 8000, 10), (80, 8, 100), (8, 8, 10)])
+def test_credit_is_worth_what_the_rate_was_when_it_was_earned(
+    before_kbps: float, after_kbps: float, at_once: int
+) -> None:
+    """A bucket that fills for ten seconds at one rate holds just that when the rate becomes another."""
+    settings = LinkSettings(rate_kbps=before_kbps, burst_bytes=100_000, queue_bytes=10**6)
+    link = Link(settings)
+    assert [link.offer(0.0, 972) for _ in range(100)] == [(0.0,)] * 100, "a new bucket is full"
+    link.set(settings.replace(rate_kbps=after_kbps), 10.0)
+    passed = [link.offer(10.0, 972)[0] for _ in range(100)]
+    assert sum(at == 10.0 for at in passed) == at_once
+    assert passed[-1] - 10.0 == pytest.approx((100 - at_once) * 8 / after_kbps)
+
+
+def test_a_smaller_bucket_spills_and_a_larger_one_fills_at_its_rate() -> None:
+    """What a bucket holds beyond its new depth is gone, and more depth brings no credit by itself."""
+    settings = LinkSettings(rate_kbps=8, burst_bytes=10_000, queue_bytes=10**6)
+    link = Link(settings)
+    link.set(settings.replace(burst_bytes=2000), 1.0)
+    link.set(settings.replace(burst_bytes=50_000), 2.0)
+    assert [link.offer(5.0, 972)[0] for _ in range(6)] == pytest.approx([5.0] * 5 + [6.0])
 
 
 def test_the_queue_is_counted_in_bytes_and_drops_at_its_tail() -> None:

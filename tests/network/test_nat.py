@@ -133,6 +133,18 @@ def test_req_6a_inbound_traffic_keeps_it_alive_if_so_configured(kind: str, refre
     assert got == [True, refresh, refresh]
 
 
+def test_permits_that_have_ended_take_no_room() -> None:
+    """Of one endpoint that writes to ever others, only the permits that are alive are kept."""
+    nat = make("port-restricted-cone", mapping_timeout_s=10.0)
+    port = 0
+    for number in range(20_000):
+        port = out(nat, number / 100, ("203.0.113.1", number))
+        assert nat.inbound(number / 100, ("203.0.113.1", max(0, number - 999)), (PUBLIC, port)) == INSIDE
+    assert nat.inbound(199.99, ("203.0.113.1", 18_999), (PUBLIC, port)) is None
+    (mapping,) = nat._mappings.values()
+    assert len(mapping.permits) == 1000
+
+
 def test_req_6_what_is_filtered_refreshes_nothing() -> None:
     """A stranger cannot keep a mapping open from outside."""
     nat = make("port-restricted-cone", mapping_timeout_s=10.0, inbound_refresh=True)

@@ -303,6 +303,18 @@ def test_a_trace_that_goes_on_keeps_its_place() -> None:
     assert link.offer(0.200, 1000) == pytest.approx((1.207,)), "behind what the trace has taken"
 
 
+def test_a_trace_goes_on_while_something_covers_it() -> None:
+    """A passing rate, or another trace, does not move a trace: it comes back where its own time is then."""
+    gap = LinkSettings(trace=" ".join(map(str, [*range(1, 1001), 2000])), overhead_bytes=0)
+    for cover in (LinkSettings(rate_kbps=12_000), LinkSettings(trace="3"), LinkSettings()):
+        link = Link(gap)
+        link.offer(0.0, 100)
+        link.set(cover, 1.0)
+        link.offer(1.2, 100)
+        link.set(gap, 1.25)
+        assert link.offer(1.3, 100) == pytest.approx((2.0,)), "in the gap from the first second to the end"
+
+
 def test_a_trace_is_a_cap_on_bandwidth() -> None:
     """A diagnosis would call it so, and the queue holds 300 ms of its mean rate."""
     settings = LinkSettings(trace=TRACE_12MS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 import os
 import signal
@@ -12,7 +13,7 @@ import time
 import pytest
 from aiortc.mediastreams import AudioStreamTrack
 
-from calllab.errors import SimulationStuck
+from calllab.errors import InvalidSetting, SimulationStuck
 from calllab.network import VirtualLoop, simulate
 
 
@@ -80,6 +81,84 @@ def test_polling_without_sleeping_is_an_error() -> None:
 
     with pytest.raises(SimulationStuck, match="polls without sleeping"):
         simulate(main)
+
+
+@pytest.mark.parametrize("step_s", [1e-12, 1e-10, 1e-8])
+def test_time_that_hardly_moves_is_an_error(step_s: float) -> None:
+    """Who sleeps for next to no time, for ever, ends with an error like one who does not sleep at all."""
+
+    async def main() -> None:
+        await asyncio.sleep(5.0)
+        while True:
+            await asyncio.sleep(step_s)
+
+    with pytest.raises(SimulationStuck, match=r"from 5 s .* polls without sleeping"):
+        simulate(main)
+
+
+def test_many_things_may_happen_at_one_moment() -> None:
+    """A thousand tasks that tick in step, and one that ticks a million times a second, are no error."""
+
+    async def tick(every_s: float, times: int) -> None:
+        for _ in range(times):
+            await asyncio.sleep(every_s)
+
+    async def main() -> None:
+        await asyncio.gather(tick(1e-6, 10_000), *(tick(0.02, 10) for _ in range(1000)))
+
+    simulate(main)
+
+
+def test_a_program_may_be_given_an_end() -> None:
+    """Who waits for what never comes while something ticks is named when the time is over, and cleans up."""
+    cleaned: list[float] = []
+
+    async def tick() -> None:
+        while True:
+            await asyncio.sleep(1.0)
+
+    async def main() -> None:
+        ticker = asyncio.create_task(tick(), name="the sampler")
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ticker.cancel()
+            await asyncio.sleep(3.0)
+            cleaned.append(asyncio.get_running_loop().time())
+
+    with pytest.raises(SimulationStuck, match=r"60.5 s of virtual time are over.*2 tasks wait.*the sampler"):
+        simulate(main, until_s=60.5)
+    assert cleaned == [63.0], "after the last tick before the end"
+
+
+def test_what_does_not_let_itself_be_cancelled_ends_all_the_same() -> None:
+    """Cleaning up has its limit too, when the program has one."""
+
+    async def tick() -> None:
+        while True:
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.sleep(1.0)
+
+    async def main() -> None:
+        ticker = asyncio.create_task(tick(), name="immortal")
+        await asyncio.sleep(5.0)
+        del ticker
+
+    with pytest.raises(SimulationStuck, match="immortal"):
+        simulate(main, until_s=10.0)
+
+
+def test_an_end_that_is_not_reached_changes_nothing() -> None:
+    """A program that ends before, or just then, returns what it returns; an end that is none is refused."""
+
+    async def main() -> str:
+        await asyncio.sleep(10.0)
+        return "done"
+
+    assert simulate(main, until_s=10.0) == "done"
+    for nothing in (0.0, -1.0, math.nan):
+        with pytest.raises(InvalidSetting, match="until_s"):
+            simulate(main, until_s=nothing)
 
 
 def test_work_for_threads_takes_the_time_it_costs() -> None:

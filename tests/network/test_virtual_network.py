@@ -14,6 +14,7 @@ import pytest
 
 from calllab.errors import InvalidSetting
 from calllab.network import (
+    NO_COSTS,
     HostCosts,
     LinkSettings,
     NatSettings,
@@ -46,7 +47,7 @@ def test_a_datagram_arrives_at_once_and_says_where_it_came_from() -> None:
     """Without link or route a datagram takes no time, and is never delivered from inside sendto."""
 
     async def main() -> None:
-        network = VirtualNetwork(log=True)
+        network = VirtualNetwork(log=True, costs=NO_COSTS)
         alice, bob = network.add_host("alice"), network.add_host("bob")
         inbox = Inbox()
         here = alice.open_socket(Inbox())
@@ -70,7 +71,7 @@ def test_routes_are_one_way_links() -> None:
     """A route delays what goes one way between two hosts, and leaves the other way alone."""
 
     async def main() -> list[float]:
-        network = VirtualNetwork()
+        network = VirtualNetwork(costs=NO_COSTS)
         alice, bob = network.add_host("alice"), network.add_host("bob")
         network.set_route("alice", "bob", LinkSettings(delay_ms=70))
         inboxes = [Inbox(), Inbox()]
@@ -88,7 +89,7 @@ def test_ports_and_addresses_are_those_of_a_machine() -> None:
     """A taken port and a foreign address are refused as an operating system would; names resolve."""
 
     async def main() -> None:
-        network = VirtualNetwork()
+        network = VirtualNetwork(costs=NO_COSTS)
         host = network.add_host("alice")
         host.open_socket(Inbox(), local=("0.0.0.0", 4000))
         with pytest.raises(OSError, match="port 4000 of alice is taken"):
@@ -107,7 +108,7 @@ def test_a_connected_socket_hears_its_peer_alone() -> None:
     """A socket with a remote address drops what comes from elsewhere."""
 
     async def main() -> list[bytes]:
-        network = VirtualNetwork()
+        network = VirtualNetwork(costs=NO_COSTS)
         a, b, c = (network.add_host(name) for name in "abc")
         server = b.open_socket(Inbox(), local=(b.address, 1))
         inbox = Inbox()
@@ -122,7 +123,7 @@ def test_a_connected_socket_hears_its_peer_alone() -> None:
 
 def test_names_are_unique_and_known() -> None:
     """A second host of one name, an unknown host and an unknown NAT are refused by name."""
-    network = VirtualNetwork()
+    network = VirtualNetwork(costs=NO_COSTS)
     network.add_host("alice")
     with pytest.raises(InvalidSetting, match="'alice' already"):
         network.add_host("alice")
@@ -136,7 +137,7 @@ def test_a_change_of_network_changes_the_address() -> None:
     """After a change of network old sockets are dead both ways, and the host has another address."""
 
     async def main() -> None:
-        network = VirtualNetwork()
+        network = VirtualNetwork(costs=NO_COSTS)
         alice, bob = network.add_host("alice"), network.add_host("bob")
         interface = NetworkInterface(name="alice", host=alice)
         inbox, before = Inbox(), alice.address
@@ -163,6 +164,75 @@ def test_costs_are_checked_and_drawn_between_their_bounds() -> None:
     assert costs.draw_s("encode", "video", 640 * 480, entropy) >= 0.008
     with pytest.raises(InvalidSetting, match=r"decode_audio_ms=\(3, 1\)"):
         HostCosts(decode_audio_ms=(3.0, 1.0))
+
+
+def sent_at_odd_times(costs: HostCosts | None, seed: int = 1) -> list[tuple[float, bytes]]:
+    """Send a datagram each millisecond for a while and return when each arrives, without link or route."""
+
+    async def main() -> list[tuple[float, bytes]]:
+        network = VirtualNetwork(seed=seed, costs=costs)
+        alice, bob = network.add_host("alice"), network.add_host("bob")
+        inbox = Inbox()
+        here, there = alice.open_socket(Inbox()), bob.open_socket(inbox)
+        for number in range(400):
+            here.sendto(number.to_bytes(2, "big"), there.local)
+            await asyncio.sleep(0.001)
+        here.sendto(b"the last word", there.local)
+        here.close()
+        await asyncio.sleep(0.1)
+        network.close()
+        return [(at, data) for at, data, _ in inbox.received]
+
+    return simulate(main)
+
+
+def test_hosts_send_a_little_late_and_in_order() -> None:
+    """In virtual time each datagram leaves late by what is drawn, or with the one before it; none is lost."""
+    seen = sent_at_odd_times(HostCosts(send_ms=(0.5, 2.5)))
+    assert [data for _, data in seen] == [n.to_bytes(2, "big") for n in range(400)] + [b"the last word"]
+    late = [at - number / 1000 for number, (at, _) in enumerate(seen)]
+    assert min(late) > -1e-9
+    assert 0.0023 < max(late) <= 0.0025
+    assert 0.0008 < sum(late) / len(late) < 0.0016
+    moments = {at for at, _ in seen}
+    assert 150 < len(moments) < 350, "what follows closely leaves together"
+    assert sent_at_odd_times(HostCosts(send_ms=(0.5, 2.5))) == seen
+    assert sent_at_odd_times(HostCosts(send_ms=(0.5, 2.5)), seed=2) != seen
+    exact = [at - number / 1000 for number, (at, _) in enumerate(sent_at_odd_times(NO_COSTS))]
+    assert max(map(abs, exact)) < 1e-9
+    assert len(sent_at_odd_times(None)) == 401
+
+
+def test_on_the_real_clock_nobody_is_late_on_purpose() -> None:
+    """Where processes are late all by themselves, hosts send at once, whatever they cost."""
+
+    async def main() -> int:
+        network = VirtualNetwork(costs=HostCosts(send_ms=(10_000.0, 10_000.0)))
+        alice, bob = network.add_host("alice"), network.add_host("bob")
+        inbox = Inbox()
+        alice.open_socket(Inbox()).sendto(b"now", bob.open_socket(inbox).local)
+        await asyncio.sleep(0)
+        return len(inbox.received)
+
+    assert simulate(main, clock="real") == 1
+
+
+def test_what_a_host_has_not_sent_when_it_moves_is_lost() -> None:
+    """A datagram that waits for its process does not leave from an address that the host has no longer."""
+
+    async def main() -> list[bytes]:
+        network = VirtualNetwork(costs=HostCosts(send_ms=(1.0, 1.0)))
+        alice, bob = network.add_host("alice"), network.add_host("bob")
+        inbox = Inbox()
+        here, there = alice.open_socket(Inbox()), bob.open_socket(inbox)
+        here.sendto(b"sent", there.local)
+        await asyncio.sleep(0.002)
+        here.sendto(b"not sent", there.local)
+        alice.change_address()
+        await asyncio.sleep(0.002)
+        return [data for _, data, _ in inbox.received]
+
+    assert simulate(main) == [b"sent"]
 
 
 # STUN and TURN
@@ -206,7 +276,7 @@ def test_stun_tells_the_address() -> None:
     """The server answers a binding request with the address that it came from."""
 
     async def main() -> bool:
-        network = VirtualNetwork()
+        network = VirtualNetwork(costs=NO_COSTS)
         network.add_stun_server()
         host, inbox = network.add_host("alice"), Inbox()
         here = host.open_socket(inbox)
@@ -238,7 +308,7 @@ def test_what_the_turn_server_does_is_what_gathering_reports(
     """A good server gives a relayed candidate; one that refuses or is silent shows as its error code."""
 
     async def main() -> tuple[list[str], list[int]]:
-        network = VirtualNetwork()
+        network = VirtualNetwork(costs=NO_COSTS)
         server = network.add_turn_server()
         server.fault(**fault)
         outcome = await gather(network.add_host("alice"), relay_only(server))
@@ -252,7 +322,7 @@ def test_wrong_and_expired_credentials_are_refused() -> None:
     """Credentials signed with another secret, and those whose time is over, get 401."""
 
     async def main() -> None:
-        network = VirtualNetwork()
+        network = VirtualNetwork(costs=NO_COSTS)
         server = network.add_turn_server()
         wrong = relay_only(server, secret="another")
         expired = relay_only(server, ttl_s=10)
@@ -273,7 +343,7 @@ def test_an_unknown_refusal_is_refused() -> None:
     """A server can only be told to answer with a code that TURN knows."""
 
     async def main() -> None:
-        network = VirtualNetwork()
+        network = VirtualNetwork(costs=NO_COSTS)
         with pytest.raises(InvalidSetting, match="reject=418"):
             network.add_turn_server().fault(reject=418)
         network.close()
@@ -288,7 +358,7 @@ def test_routes_reach_hosts_that_share_a_nat() -> None:
     """A route leads to one of several hosts behind a NAT, and between two behind the same one."""
 
     async def main() -> list[list[float]]:
-        network = VirtualNetwork()
+        network = VirtualNetwork(costs=NO_COSTS)
         network.add_nat("home", NatSettings())
         hosts = [network.add_host(name, nat="home") for name in ("desk", "sofa")] + [network.add_host("far")]
         inboxes = [Inbox(), Inbox(), Inbox()]
@@ -312,7 +382,7 @@ def test_a_route_keeps_no_socket_alive() -> None:
     """What has sent over a route and was closed can be collected."""
 
     async def main() -> None:
-        network = VirtualNetwork()
+        network = VirtualNetwork(costs=NO_COSTS)
         alice, bob = network.add_host("alice"), network.add_host("bob")
         network.set_route("alice", "bob", LinkSettings(delay_ms=5))
         protocol = Inbox()
@@ -332,7 +402,7 @@ def test_a_route_keeps_no_socket_alive() -> None:
 
 def test_addresses_come_back_when_they_are_used_up() -> None:
     """A host may move as often as it likes; more hosts than addresses are refused, and nothing has moved."""
-    network = VirtualNetwork()
+    network = VirtualNetwork(costs=NO_COSTS)
     network.add_nat("home", NatSettings())
     host = network.add_host("phone", nat="home")
     seen = [host.change_address() for _ in range(600)]
@@ -351,7 +421,7 @@ def test_ports_run_out_like_those_of_a_machine() -> None:
     """With all dynamic ports taken the next socket is refused, until one is closed."""
 
     async def main() -> None:
-        host = VirtualNetwork().add_host("alice")
+        host = VirtualNetwork(costs=NO_COSTS).add_host("alice")
         opened = [host.open_socket(Inbox()) for _ in range(16384)]
         with pytest.raises(OSError, match="alice has no free port"):
             host.open_socket(Inbox())
@@ -370,7 +440,7 @@ def test_a_datagram_has_a_largest_size() -> None:
             errors.append(exc)
 
     async def main() -> list[int]:
-        network = VirtualNetwork()
+        network = VirtualNetwork(costs=NO_COSTS)
         inbox = Inbox()
         there = network.add_host("bob").open_socket(inbox)
         here = network.add_host("alice").open_socket(Sender())
@@ -392,7 +462,7 @@ def test_a_relayed_call_outlives_its_first_permissions(refused_later: bool) -> N
     async def main() -> tuple[list[str], list[str]]:
         problems: list[str] = []
         asyncio.get_running_loop().set_exception_handler(lambda _, context: problems.append(repr(context)))
-        network = VirtualNetwork()
+        network = VirtualNetwork(costs=NO_COSTS)
         server = network.add_turn_server()
         callers = [
             Caller(

@@ -72,6 +72,10 @@ def test_json_is_for_programs(runner: CliRunner, tmp_path: Path) -> None:
         (["run", "rejected", "--network", "sockets"], "virtual time cannot run on real sockets"),
         (["run", "rejected", "--set", "durations=3"], "unknown member 'durations'"),
         (["run", "nat-symmetric", "--time", "real", "--network", "sockets"], "needs the virtual network"),
+        (
+            ["run", "clean-audio", "--set", "servers.stun=2", "--time", "real", "--network", "sockets"],
+            "$.servers.stun: more than one STUN server",
+        ),
     ],
 )
 def test_what_cannot_run_is_one_sentence(

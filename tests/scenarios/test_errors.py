@@ -93,6 +93,7 @@ def metric(**members: Any) -> dict[str, Any]:
             plain(peers={"alice": {"video": {"fps": 8000}}, "bob": {}}),
             "$.peers.alice.video.fps: expected a number of at most 120, got 8000",
         ),
+        (plain(servers={"stun": 3}), "$.servers.stun: expected a number of at most 2, got 3"),
         (plain(peers={"alice": {}}), "$.peers: expected a mapping with a length of at least 2"),
         (
             plain(peers={"alice": {"costs": {"encode_audio_ms": [3, 1]}}, "bob": {}}),

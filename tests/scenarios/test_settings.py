@@ -281,3 +281,25 @@ def test_packets_that_were_encoded_before_are_decoded() -> None:
     (video,) = [e for e in last.values() if e["type"] == "inbound-rtp" and e["kind"] == "video"]
     assert (video["frameWidth"], video["frameHeight"]) == (160, 120)
     assert video["framesDecoded"] > 40
+
+
+@pytest.mark.parametrize(
+    ("nat", "stun", "ports"),
+    [
+        ("symmetric", 2, 2),
+        ("address-dependent", 2, 2),
+        ("port-restricted-cone", 2, 1),
+        ("symmetric", True, 1),
+    ],
+)
+def test_two_stun_servers_tell_a_peer_how_its_nat_maps(nat: str, stun: bool | int, ports: int) -> None:
+    """Behind a NAT that has a mapping for each address, a peer gathers two reflexive candidates; else one."""
+    scenario = scenario_from(
+        plain(duration_s=3, peers={"alice": {"nat": nat}, "bob": {}}, servers={"stun": stun})
+    )
+    stats = run_scenario(scenario).stats()
+    found = stats[
+        (stats.peer == "alice") & (stats.candidateType == "srflx") & (stats.type == "local-candidate")
+    ]
+    assert found.port.nunique() == found.id.nunique() == ports
+    assert set(found.url) <= {"stun:stun:3478", "stun:stun-2:3478"}

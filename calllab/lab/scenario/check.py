@@ -10,7 +10,7 @@ from typing import Final
 from msgspec import UNSET
 
 from calllab.errors import InvalidSetting, ScenarioError
-from calllab.lab.kinds import ClockKind, NetworkKind
+from calllab.lab.kinds import STUN_HOSTS, ClockKind, NetworkKind
 from calllab.lab.scenario.actions import CallPeer, ForgetNat
 from calllab.lab.scenario.expect import Measure, Range
 from calllab.lab.scenario.links import LinkMembers
@@ -22,7 +22,7 @@ from calllab.network.settings import fault_members
 __all__ = ["check", "check_clock", "check_setting", "directions", "link_of", "needs_virtual_network"]
 
 PEER_NAME: Final = re.compile(r"[a-z0-9._-]{3,32}")
-SERVERS: Final = ("stun", "turn")
+SERVERS: Final = (*STUN_HOSTS, "turn")
 DIRECTION: Final = re.compile(r"\s*([a-z0-9._-]+)\s*(<?->)\s*([a-z0-9._-]+)\s*")
 
 
@@ -55,9 +55,11 @@ def needs_virtual_network(scenario: Scenario) -> tuple[str, ...]:
     reasons += [f"$.peers.{name}.profile: a profile" for name, peer in scenario.peers.items() if peer.profile]
     reasons += [f"$.network.nats.{name}: a NAT" for name in scenario.network.nats]
     reasons += [
-        f"$.peers.{name}.costs: costs of coding" for name, peer in scenario.peers.items() if peer.costs
+        f"$.peers.{name}.costs: costs of a machine" for name, peer in scenario.peers.items() if peer.costs
     ]
     reasons += [f"$.network.routes[{index}]: a route" for index in range(len(scenario.network.routes))]
+    if int(scenario.servers.stun) > 1:
+        reasons.append("$.servers.stun: more than one STUN server")
     turn = scenario.servers.turn
     if isinstance(turn, TurnServerSpec):
         reasons += [f"$.servers.turn.faults[{index}]: a TURN fault" for index in range(len(turn.faults))]
@@ -182,8 +184,7 @@ def _network(scenario: Scenario) -> Iterator[str]:
         yield from _nat(path, nat)
         if name in scenario.peers or name in SERVERS or name in NAT_KINDS:
             yield f"{path}: expected a name that is no peer's, no server's and no kind of NAT"
-    hosts = [*scenario.peers, *(["stun"] if scenario.servers.stun else [])]
-    hosts += ["turn"] if scenario.servers.turn else []
+    hosts = [*scenario.peers, *scenario.servers.hosts]
     for index, route in enumerate(scenario.network.routes):
         path = f"$.network.routes[{index}]"
         for end, name in (("from", route.source), ("to", route.to)):

@@ -45,9 +45,9 @@ class _Route(LinkMembers, frozen=True, kw_only=True, forbid_unknown_fields=True,
     """What the way from one host to another does, one way; needs the virtual network."""
 
     source: str = msgspec.field(name="from")
-    """A peer, ``stun`` or ``turn``."""
+    """A peer, or a server: ``stun``, ``stun-2`` or ``turn``."""
     to: str
-    """A peer, ``stun`` or ``turn``."""
+    """A peer, or a server: ``stun``, ``stun-2`` or ``turn``."""
 
 
 def _with_members(base: _S, name: str) -> _S:

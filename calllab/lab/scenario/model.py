@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from calllab.lab.causes import Cause
+from calllab.lab.kinds import STUN_HOSTS
 from calllab.lab.scenario.actions import Action
 from calllab.lab.scenario.expect import Expectations
 from calllab.lab.scenario.links import LinkChanges, LinkFault, Route
@@ -56,7 +57,7 @@ class PeerSpec(_Part, frozen=True, kw_only=True, forbid_unknown_fields=True, omi
     """The NAT in front of it: a kind, like ``symmetric``, the name of one of ``network.nats``, or settings of
     its own; None: a public address."""
     costs: HostCosts | None = None
-    """What encoding and decoding costs its machine in virtual time; None: a slow laptop's."""
+    """What encoding, decoding and sending costs its machine in virtual time; None: a slow laptop's."""
     answers: Literal["accept", "reject", "ignore"] = "accept"
     """What it does with calls that come in."""
     turn_credentials: Literal["right", "wrong", "expired"] = "right"
@@ -104,10 +105,16 @@ class TurnServerSpec(_Part, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 class Servers(_Part, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """What servers the peers are told of."""
 
-    stun: bool = False
-    """A STUN server, for server-reflexive candidates."""
+    stun: Annotated[int, msgspec.Meta(ge=1, le=2)] | bool = False
+    """A STUN server, for server-reflexive candidates; 2: another one at another address beside it, by which a
+    peer sees two mappings of a NAT that gives each destination one.  Two need the virtual network."""
     turn: TurnServerSpec | bool = False
     """A TURN server, with credentials of its own for each peer."""
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        """The names of their hosts."""
+        return (*STUN_HOSTS[: int(self.stun)], *(("turn",) if self.turn else ()))
 
 
 class SdpFault(_Part, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):

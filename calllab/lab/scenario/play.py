@@ -77,9 +77,9 @@ async def play(
 
 def _world(scenario: Scenario, network: NetworkKind) -> World:
     servers = scenario.servers
-    stun, turn = servers.stun, bool(servers.turn)
+    stun, turn = int(servers.stun), bool(servers.turn)
     if network == "sockets":
-        return SocketsWorld(stun=stun, turn=turn, users=tuple(scenario.peers))
+        return SocketsWorld(stun=bool(stun), turn=turn, users=tuple(scenario.peers))
     hosts = VirtualNetwork(seed=scenario.seed)
     shared = scenario.network.nats
     for name, settings in shared.items():
@@ -162,13 +162,12 @@ class _Stage:
 
     def _set_routes(self, network: VirtualNetwork) -> None:
         scenario = self._scenario
-        servers = [name for name in ("stun", "turn") if getattr(scenario.servers, name)]
         for name, peer in self._lab.peers.items():
             if (named := profile_name(scenario, name)) is None:
                 continue
             of = profile(named)
             links = [peer.interface]
-            for other in (*scenario.peers, *servers):
+            for other in (*scenario.peers, *scenario.servers.hosts):
                 if other != name:
                     links.append(network.set_route(other, name, of.down))
             for at_s, for_s, changes in of.faults(scenario.duration_s):

@@ -17,6 +17,9 @@ from calllab.network import simulate
 
 __all__ = ["run_scenario"]
 
+OVERTIME_S = 600.0
+"""How long after its duration a run in virtual time may take to come to its end."""
+
 
 def run_scenario(
     scenario: Scenario,
@@ -39,7 +42,7 @@ def run_scenario(
     :param progress: is told what happens.
 
     Raises :exc:`~calllab.errors.ScenarioError` if the scenario cannot run in this setting, and
-    :exc:`~calllab.errors.LabError` if something fails that is no part of it.
+    :exc:`~calllab.errors.LabError` if something fails that is no part of it, or the run does not end.
     """
     network = check_setting(scenario, time=time, network=network, seed=seed)
     if seed is not None:
@@ -50,4 +53,5 @@ def run_scenario(
         seed=scenario.seed,
         clock=time,
         codecs="stand-in" if scenario.codecs == "stand-in" else "real",
+        until_s=scenario.duration_s + OVERTIME_S,
     )
