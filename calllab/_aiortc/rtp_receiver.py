@@ -147,15 +147,21 @@ class _Receiver(RTCRtpReceiver):
         self._work_off_backlog()
 
     def follow_clock(self, packet: RtpPacket, clock_rate: int) -> None:
-        """Reckon jitter by the clock of a packet's codec (RFC 7160); aiortc takes that of the first for ever
-        (rtcrtpreceiver.py:512).
+        """Let jitter be reckoned by the clock of a packet's codec (RFC 7160), and over the end of 32 bits;
+        aiortc takes the clock of the first packet for ever, and what begins anew at 0 for hours of jitter
+        (rtcrtpreceiver.py:512, :172).
         """
         known = inside(self, RTCRtpReceiver, "__remote_streams").get(packet.ssrc)
-        if known is not None and known._clockrate != clock_rate:
+        if known is None or known._last_timestamp is None:
+            return
+        if known._clockrate != clock_rate:
             known._jitter_q4 = known._jitter_q4 * clock_rate // known._clockrate
             known._clockrate = clock_rate
             # Timestamps of two clocks have no distance: this packet is the first to be reckoned from.
             known._last_timestamp = packet.timestamp
+            return
+        passed = (packet.timestamp - known._last_timestamp + 2**31) % 2**32 - 2**31
+        known._last_timestamp = packet.timestamp - passed
 
     async def _pass_outage(self, packet: RtpPacket) -> None:
         """Ask for a key frame, and for nothing else, after an outage longer than a hole is waited for.

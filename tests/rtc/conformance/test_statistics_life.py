@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from calllab.network import NetworkInterface, VirtualNetwork, simulate
 from calllab.rtc import AudioStreamTrack, RTCPeerConnection, RTCStatsReport
 from tests.rtc.conformance.channels import pair_with, wired_pair
@@ -43,8 +45,10 @@ async def test_stats_8_the_jitter_buffer_counts_samples() -> None:
 
 
 @clause("8", "jitter is in seconds, of whatever codec", document=STATS)
-def test_stats_8_jitter_over_a_change_of_clock() -> None:
-    """On a network without jitter there is next to none, also where the codec's clock rate changes."""
+@pytest.mark.parametrize("first_timestamp", [0, 2**32 - 48_000])
+def test_stats_8_jitter_over_a_change_of_clock(monkeypatch: pytest.MonkeyPatch, first_timestamp: int) -> None:
+    """On a steady network there is next to none, also where the clock rate changes or timestamps wrap."""
+    monkeypatch.setattr("aiortc.rtcrtpsender.random32", lambda: first_timestamp)
 
     async def call() -> list[float]:
         network = VirtualNetwork(seed=1)
