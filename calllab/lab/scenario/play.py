@@ -100,8 +100,8 @@ class _Step:
     begins: bool
     words: str
     work: Callable[[], Coroutine[Any, Any, None]]
-    by: str | None
-    """The peer who does it, if it is one."""
+    action: actions.Action | None
+    """None: a server does it."""
 
 
 class _Stage:
@@ -220,7 +220,7 @@ class _Stage:
 
     def _plan(self) -> Iterator[_Step]:
         for action in self._scenario.timeline:
-            yield _Step(action.at_s, True, _words(action), partial(self._act, action), action.by)
+            yield _Step(action.at_s, True, _words(action), partial(self._act, action), action)
         turn = self._scenario.servers.turn
         if isinstance(turn, TurnServerSpec):
             for at_s, begins, words, change in TurnFaults(turn.faults).steps():
@@ -230,31 +230,39 @@ class _Stage:
         try:
             await step.work()
         except asyncio.CancelledError:
-            if self._is_over and not self._may_go_on(step.by):
+            if self._is_over and not self._may_go_on(step.action):
                 self._problem(step, "was not finished when the run ended")
             raise
         except Exception as exc:
-            if not self._is_expected(exc, step.by):
+            if not self._is_expected(exc, step.action):
                 self._problem(step, str(exc) or type(exc).__name__)
                 self._tell(f"{step.words} failed: {exc}")
 
     def _problem(self, step: _Step, what: str) -> None:
         self.problems.append(f"{self._lab.now_s:.3f} s, {step.words}: {what}")
 
-    def _is_expected(self, error: Exception, by: str | None) -> bool:
+    def _is_expected(self, error: Exception, action: actions.Action | None) -> bool:
         """Whether the scenario is about this: what it expects is judged by the recording, then."""
-        expect = self._scenario.expect
         if isinstance(error, CallFailed):
-            return expect.connection == "never" or by in expect.end_reason
-        if isinstance(error, ExpectationFailed):
-            return expect.glare is not None and not expect.glare.resolved
-        return False
+            return self._expects_no_call_of(action)
+        return isinstance(error, ExpectationFailed) and self._expects_unresolved_glare()
 
-    def _may_go_on(self, by: str | None) -> bool:
-        """Whether the scenario expects that something by this peer never comes to its end."""
+    def _may_go_on(self, action: actions.Action | None) -> bool:
+        """Whether the scenario expects that this action never comes to its end."""
+        match action:
+            case actions.CallPeer():
+                return self._expects_no_call_of(action)
+            case actions.Glare():
+                return self._expects_unresolved_glare()
+        return self._scenario.expect.connection in ("never", "lost")
+
+    def _expects_no_call_of(self, action: actions.Action | None) -> bool:
         expect = self._scenario.expect
-        unresolved = expect.glare is not None and not expect.glare.resolved
-        return expect.connection == "never" or by in expect.end_reason or unresolved
+        return expect.connection == "never" or (action is not None and action.by in expect.end_reason)
+
+    def _expects_unresolved_glare(self) -> bool:
+        expect = self._scenario.expect
+        return expect.glare is not None and not expect.glare.resolved
 
     async def _act(self, action: actions.Action) -> None:
         peer = self._lab.peers[action.by]
