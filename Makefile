@@ -35,7 +35,7 @@ test: check ## everything: check, then the whole test suite, two files at a time
 bench: $(STAMP) ## measure speed and memory, as ratios within one run (about fifteen minutes)
 	$(BIN)/python -m tests.benchmarks
 
-soak: $(STAMP) ## every scenario twice, and a thousand random calls: too long for make test (about twenty minutes)
+soak: $(STAMP) ## every scenario twice, and a thousand random calls: too long for make test (about thirteen minutes)
 	$(BIN)/pytest -m soak
 
 scenarios: $(STAMP) ## every scenario in virtual time, and whether all that it expects holds (about four minutes)
