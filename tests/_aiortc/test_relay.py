@@ -55,10 +55,17 @@ async def test_relay_only_connects_through_the_server_and_passes_the_interface_o
         assert selected is not None
         assert selected.local.type == selected.remote.type == "relay"
         assert selected.local.url == server.uris[0]
-        sent = pair.alice.wire.sent
-        await pair.alice.ice._send(b"\x80" + bytes(99))
-        assert await pair.bob.ice._recv() == b"\x80" + bytes(99)
-        assert pair.alice.wire.sent - sent <= 2, "once, besides a check at most"
+        packet, passed = b"\x80" + bytes(range(99)), list[bytes]()
+
+        def note(data: bytes) -> bool:
+            passed.append(data)
+            return False
+
+        pair.alice.wire.drop = note
+        await pair.alice.ice._send(packet)
+        assert await pair.bob.ice._recv() == packet
+        # Checks, permissions and channels go their own way meanwhile.
+        assert sum(packet in data for data in passed) == 1
         assert server.counters().packets_to_peers > 0
 
 
