@@ -91,6 +91,8 @@ class Peer {
     this.transports = new Set();
     this.concealed = 0;
     this.concealedBefore = new Map();
+    this.stalled = 0;
+    this.watchTheClock();
     const pc = (this.pc = new RTCPeerConnection(settings.configuration));
     this.negotiation = new Negotiation(pc, settings.polite, (content) => this.send(content));
     pc.addEventListener("icecandidate", ({ candidate }) => candidate && this.candidates.push(candidate.candidate));
@@ -133,6 +135,7 @@ class Peer {
   }
 
   close() {
+    clearInterval(this.ticker);
     this.socket.onclose = null;
     this.socket.close();
     this.pc.close();
@@ -244,7 +247,18 @@ class Peer {
     }
     report.fingerprints = await this.fingerprints();
     report.concealed_s = this.concealed / 48_000;
+    report.stalled_s = this.stalled / 1000;
     return report;
+  }
+
+  // Counts the time for which this process did not run though it should have: a busy machine is nobody's silence.
+  watchTheClock() {
+    let due = performance.now() + 20;
+    this.ticker = setInterval(() => {
+      const now = performance.now();
+      if (now - due > 30) this.stalled += now - due;
+      due = now + 20;
+    }, 20);
   }
 
   // The one video stream of a direction, with the name of its codec.
