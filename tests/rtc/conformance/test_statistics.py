@@ -269,7 +269,7 @@ async def test_8_5_when_a_pair_was_last_used() -> None:
             return report[report["transport"]["selectedCandidatePairId"]]
 
         def idle(entry: dict[str, Any]) -> tuple[Any, ...]:
-            return tuple(entry[f"lastPacket{way}Timestamp"] for way in ("Sent", "Received"))
+            return tuple(entry.get(f"lastPacket{way}Timestamp") for way in ("Sent", "Received"))
 
         before = await used()
         async with asyncio.timeout(8):
@@ -288,7 +288,9 @@ async def test_8_5_when_a_pair_was_last_used() -> None:
         await until(lambda: here.bufferedAmount == 0, "nothing left to send")
         last = await used()
         assert sent_at_ms <= last["lastPacketSentTimestamp"] <= last["timestamp"]
-        assert last["lastPacketReceivedTimestamp"] >= after["lastPacketReceivedTimestamp"]
+        # Two pairs may be nominated, if their checks crossed: then the peer's packets come over the other one.
+        if last["packetsReceived"] > 0:
+            assert last["lastPacketReceivedTimestamp"] >= after.get("lastPacketReceivedTimestamp", 0)
 
 
 @clause("8.5", "dataChannelsClosed counts channels that left the open state, and no others")
