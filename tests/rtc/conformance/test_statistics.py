@@ -288,7 +288,7 @@ async def test_8_5_when_a_pair_was_last_used() -> None:
         await until(lambda: here.bufferedAmount == 0, "nothing left to send")
         last = await used()
         assert sent_at_ms <= last["lastPacketSentTimestamp"] <= last["timestamp"]
-        # Two pairs may be nominated, if their checks crossed: then the peer's packets come over the other one.
+        # Two pairs may be nominated, if their checks crossed: the peer may use the other one.
         if last["packetsReceived"] > 0:
             assert last["lastPacketReceivedTimestamp"] >= after.get("lastPacketReceivedTimestamp", 0)
 
